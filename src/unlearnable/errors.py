@@ -1,0 +1,14 @@
+"""What a user can mend: one line that says what was expected, what was found and what to do."""
+
+
+class InputError(ValueError):
+    """Bad input or usage. The command line prints the message and exits with 2."""
+
+
+def expected(wanted: str, found: str, remedy: str) -> InputError:
+    """Word an error the way every error of this package is worded.
+
+    >>> expected("a key file of 32 bytes", "an empty file", "make a new one with: unlearnable keygen")
+    InputError('expected a key file of 32 bytes, found an empty file: make a new one with: unlearnable keygen')
+    """
+    return InputError(f"expected {wanted}, found {found}: {remedy}")

@@ -1,0 +1,1 @@
+"""How pictures come in and go out. No learning here."""

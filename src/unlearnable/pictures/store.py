@@ -1,0 +1,77 @@
+"""What the places where pictures lie have in common.
+
+A *source* is a folder of picture files or of container files (parquet, tar, npz, CIFAR batches). A container is read
+and rewritten block by block, so that memory does not grow with its size.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 256
+"""Pictures in a block, at most."""
+
+
+class Entry(NamedTuple):
+    """One picture, before anything of it is decoded.
+
+    id: stable and unique: its path, relative to the source, with ``/``; inside a container the container's path,
+        ``/``, and its name or number there.
+    label: its class's name.
+    error: why it cannot be protected, if that is known already.
+    """
+
+    id: str
+    label: str
+    error: str | None = None
+
+
+@dataclass
+class Block:
+    """Some pictures of one container, in its order.
+
+    ``payloads`` is a list of encoded picture files (None: a picture that cannot be had, or could not be protected),
+    or an array (count, height, width, channels) of uint8 or uint16.
+    """
+
+    ids: list[str]
+    labels: list[str]
+    payloads: list[bytes | None] | NDArray[np.unsignedinteger[Any]]
+
+
+Transform = Callable[[Block], Block]
+"""Takes a block, returns one of the same ids with other payloads."""
+
+
+class Container(ABC):
+    """One file that holds many pictures. Nothing is ever unpickled, extracted or trusted beyond what is checked."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Take the file, and its name relative to the source, which begins the ids of its pictures."""
+        self.path = path
+        self.name = name
+
+    @property
+    @abstractmethod
+    def class_names(self) -> Sequence[str] | None:
+        """The classes in the order of their labels, where the file says so; None where only names are known."""
+
+    @abstractmethod
+    def scan(self) -> Iterator[Entry]:
+        """List the pictures, decoding none. Raises InputError for a file that is not what it claims to be."""
+
+    @abstractmethod
+    def read(self) -> Iterator[Block]:
+        """Read the pictures, at most :data:`BLOCK` at a time (fewer if they are large)."""
+
+    @abstractmethod
+    def rewrite(self, target: Path, transform: Transform) -> None:
+        """Write a copy in which only the pictures differ. The same pictures give the same bytes.
+
+        A picture whose new payload is None is left out; where the format must keep its row, the row holds none.
+        """

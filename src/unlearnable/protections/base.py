@@ -1,0 +1,84 @@
+"""What every protection is: fitted once with a key, then applied to any number of pictures."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlearnable.keys import Key
+from unlearnable.registry import Registry
+
+Images = NDArray[np.unsignedinteger[Any]]
+"""Pictures of one size: (count, height, width, channels), uint8 or uint16, with 1 to 4 colour channels, no alpha."""
+
+Labels = NDArray[np.integer[Any]]
+"""(count,) integers: the place of each picture's class in ``class_names``."""
+
+
+class Classed(Protocol):
+    """Whatever knows its classes: a data set in memory, or a source of pictures on disk."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Every class once, in the order of the labels."""
+        ...
+
+
+class Perturbation(ABC):
+    """A fitted protection. Pure: the same picture, class and id give the same bytes, in whatever batch."""
+
+    class_names: Sequence[str]
+
+    def apply(self, images: Images, labels: Labels, ids: Sequence[str]) -> Images:
+        """Return the protected pictures, of the same shape, type and range."""
+        return self.apply_traced(images, labels, ids)[0]
+
+    @abstractmethod
+    def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, NDArray[np.float64]]:
+        """Return the protected pictures and, for each, the number that :meth:`restore` needs beside the key."""
+
+    @abstractmethod
+    def restore(self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64]) -> Images:
+        """Take the protection off again, as well as the stored precision allows."""
+
+    @abstractmethod
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file. It is as secret as the key."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: str | Path) -> "Perturbation":
+        """Read a file written by :meth:`save`."""
+
+
+class Protection(ABC):
+    """A method, with its parameters."""
+
+    @abstractmethod
+    def fit(self, dataset: Classed, key: Key) -> Perturbation:
+        """Draw or optimise the perturbation of a data set."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, int | float | str | None]:
+        """Everything that decides the result, beside the key: what the manifest records."""
+
+
+protections: Registry[Protection] = Registry("protection")
+
+
+def check_images(images: NDArray[Any], labels: NDArray[Any], classes: int) -> None:
+    """Raise ValueError, with what was expected and found, unless pictures and labels fit each other."""
+    if images.ndim != 4 or not 1 <= images.shape[-1] <= 4 or 0 in images.shape[1:]:
+        hint = " (channel-first? transpose(0, 2, 3, 1))" if images.ndim == 4 and images.shape[1] in (1, 3) else ""
+        raise ValueError(f"expected pictures as (count, height, width, 1 to 4), found shape {images.shape}{hint}")
+    if images.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"expected uint8 or uint16 pictures, found {images.dtype}")
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"expected {len(images)} integer labels, one a picture, found {labels.dtype} of shape {labels.shape}"
+        )
+    if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"expected labels from 0 to {classes - 1}, found {labels.min()} to {labels.max()}")

@@ -1,0 +1,354 @@
+"""CUDA: each class is convolved with a small filter of its own.
+
+Sadasivan, Soltanolkotabi, Feizi, "CUDA: Convolution-based Unlearnable Datasets", CVPR 2023 (arXiv 2303.04278),
+section 3. A filter has one tap of 1 at a random place; its other taps are uniform on [0, p_b). A picture is filtered
+with its class's filter, the same one for every colour channel, and divided by its own highest value.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from unlearnable.errors import expected
+from unlearnable.keys import Key
+from unlearnable.protections.base import (
+    Classed,
+    Images,
+    Labels,
+    Perturbation,
+    Protection,
+    check_images,
+    protections,
+)
+
+MIN_DISTANCE: Final = 0.05
+"""Between any two classes' filters, each divided by its sum: root of the summed squared differences."""
+
+_FORMAT: Final = "unlearnable-convolution-1"
+_DRAWS: Final = 10_000  # of a filter that keeps its distance, before giving up
+_REFERENCE_SIZE: Final = 224  # the picture size, in pixels, of the paper's largest setting
+_KERNELS: Final = (
+    (100, 3),
+    (150, 5),
+    (200, 7),
+    (None, 9),
+)  # shorter side below which each kernel size is taken
+
+
+class Setting(NamedTuple):
+    """How one picture is filtered: the filter's size k, p_b, and the factor by which the picture is scaled down."""
+
+    kernel_size: int
+    blur: float
+    scale: int
+
+
+def default_blur(kernel_size: int) -> float:
+    """Return p_b for a kernel size: the paper's 0.3 at k = 3 and 0.06 at k = 9, and as strong a blur between.
+
+    The expected sum of the taps beside the 1, (k² - 1) p_b / 2, is 1.2 and 2.4 there; it grows linearly with k.
+
+    >>> [round(default_blur(k), 4) for k in (1, 3, 5, 7, 9)]
+    [0.3, 0.3, 0.1333, 0.0833, 0.06]
+    """
+    if kernel_size <= 3:
+        return 0.3
+    return round(2 * (1.2 + 0.2 * (kernel_size - 3)) / (kernel_size**2 - 1), 6)
+
+
+def preset(height: int, width: int) -> Setting:
+    """Choose the setting for a picture size in pixels, by its shorter side.
+
+    Up to 64 pixels this is the paper's CIFAR setting, at 224 its ImageNet setting, between them the filter covers
+    about the same share of the picture. A larger picture is filtered as it looks at 224 pixels (the size it will be
+    trained at), while the tap of 1 keeps its full detail: see ``docs/cuda.md``.
+
+    >>> preset(32, 32), preset(224, 300)
+    (Setting(kernel_size=3, blur=0.3, scale=1), Setting(kernel_size=9, blur=0.06, scale=1))
+    >>> preset(2000, 3000).scale
+    9
+    """
+    side = min(height, width)
+    kernel = next(k for limit, k in _KERNELS if limit is None or side < limit)
+    return Setting(kernel, default_blur(kernel), max(1, (2 * side + _REFERENCE_SIZE) // (2 * _REFERENCE_SIZE)))
+
+
+@dataclass(frozen=True)
+class ReferenceSeed:
+    """A seed of the published code, in place of a key: for comparison with the literature, not for protection.
+
+    There are only 2**32 of them, so that the filters can be found by trying.
+    """
+
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise expected("a reference seed from 0 to 4294967295", str(self.seed), "choose one in that range")
+
+
+@dataclass(frozen=True)
+class Bank:
+    """One filter a class, all of one size: (classes, k, k) float32, each with exactly one tap of 1.
+
+    Taps lie on a grid of 1 / ``unit``, fine enough to hide the key and coarse enough that sums of products with
+    8-bit samples are exact in float32, those with 16-bit samples in float64.
+    """
+
+    weights: NDArray[np.float32]
+    unit: int
+
+    def grid(self, kind: type[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Return the taps in whole units, as numbers of one kind."""
+        return np.multiply(self.weights, self.unit, dtype=kind)
+
+    @property
+    def kernel_size(self) -> int:
+        """The side k of a filter."""
+        return self.weights.shape[-1]
+
+    @cached_property
+    def peaks(self) -> NDArray[np.int64]:
+        """Row and column of each filter's tap of 1: (classes, 2)."""
+        flat = self.weights.reshape(len(self.weights), -1).argmax(1)
+        return np.stack(np.divmod(flat, self.kernel_size), axis=1)
+
+    def distances(self) -> NDArray[np.float64]:
+        """Measure the distance of any two filters, each divided by its sum: (classes, classes), 0 on the diagonal."""
+        shape = _normalised(self.weights.astype(np.float64).reshape(len(self.weights), -1))
+        return np.asarray(np.linalg.norm(shape[:, None] - shape[None], axis=-1))
+
+
+def _normalised(filters: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(filters, filters.sum(-1, keepdims=True))
+
+
+def grid_unit(kernel_size: int, blur: float, full: int = 255) -> int:
+    """Return the finest power of two, at most 2**14, on whose grid every sum of a filtered picture stays exact."""
+    largest = full * (1 + (kernel_size**2 - 1) * blur)
+    return 2 ** min(14, math.floor(math.log2((2**24 - 1) / largest)))
+
+
+def draw_bank(class_names: Sequence[str], key: Key, kernel_size: int, blur: float, min_distance: float) -> Bank:
+    """Draw the filters of these classes.
+
+    Each class draws from a stream of its own, so that neither the order nor the labels of the classes matter. To
+    keep filters apart, classes choose one after another in a secret order that the key fixes, each taking the first
+    filter of its stream that lies at least ``min_distance`` from those chosen before. So the guarantee holds for any
+    two classes, and a filter depends on the *set* of classes at most: at the default distance and ten classes a
+    first draw is hardly ever turned down.
+
+    Raises InputError where so many classes cannot keep that distance.
+    """
+    parameters = {"kernel_size": kernel_size, "blur": blur}
+    unit = grid_unit(kernel_size, blur)
+    weights = np.empty((len(class_names), kernel_size, kernel_size), np.float32)
+    chosen: list[NDArray[np.float64]] = []
+    order = sorted(range(len(class_names)), key=lambda label: key.rank("cuda-order", class_names[label]))
+    for label in order:
+        stream = key.stream("cuda-filter", class_names[label], parameters)
+        for _ in range(_DRAWS):
+            taps = np.floor(stream.uniform(kernel_size**2) * blur * unit)
+            taps[stream.integer(kernel_size**2)] = unit
+            shape = _normalised(taps)
+            if not chosen or np.linalg.norm(np.asarray(chosen) - shape, axis=1).min() >= min_distance:
+                break
+        else:
+            raise expected(
+                f"filters at least {min_distance} apart",
+                f"no room for {len(class_names)} of them at kernel size {kernel_size} and blur {blur}",
+                "choose a larger kernel size or blur, or a smaller distance",
+            )
+        chosen.append(shape)
+        weights[label] = (taps / unit).reshape(kernel_size, kernel_size)
+    return Bank(weights, unit)
+
+
+def draw_reference(
+    classes: int, seed: ReferenceSeed, kernel_size: int, blur: float
+) -> tuple[Bank, np.random.RandomState]:
+    """Draw the filters as the published code does, and return the generator as it leaves it.
+
+    The legacy MT19937 generator; class by class, a block of three filters of which the first is kept, then the row
+    and the column of the tap of 1. The generator goes on to decide, picture by picture, which ones are protected.
+    """
+    generator = np.random.RandomState(seed.seed)
+    weights = np.empty((classes, kernel_size, kernel_size), np.float32)
+    for label in range(classes):
+        weights[label] = generator.uniform(0, blur, (3, 1, kernel_size, kernel_size))[0, 0]
+        weights[label, generator.randint(kernel_size), generator.randint(kernel_size)] = 1
+    return Bank(weights, 1), generator
+
+
+@protections.register("cuda")
+@dataclass(frozen=True, kw_only=True)
+class Convolution(Protection):
+    """CUDA and its parameters.
+
+    kernel_size: side k of the filters, odd, 1 to 31; chosen by picture size (see :func:`preset`) if not given.
+    blur: p_b, the upper end of the taps beside the 1, above 0 and at most 1; goes with k if not given.
+    min_distance: kept between the filters of any two classes (see :data:`MIN_DISTANCE`); not in reference mode.
+
+    Raises InputError for values outside these ranges.
+    """
+
+    kernel_size: int | None = None
+    blur: float | None = None
+    min_distance: float = MIN_DISTANCE
+
+    def __post_init__(self) -> None:
+        k, blur = self.kernel_size, self.blur
+        if k is not None and not (1 <= k <= 31 and k % 2 == 1):
+            raise expected("an odd kernel size from 1 to 31", str(k), "choose 3 for small pictures, 9 for large ones")
+        if blur is not None and not 0 < blur <= 1:
+            raise expected("a blur above 0 and at most 1", str(blur), "choose 0.3 with 3x3 filters, 0.06 with 9x9")
+        if not 0 <= self.min_distance < 1:
+            raise expected("a distance of at least 0 and below 1", str(self.min_distance), f"try {MIN_DISTANCE}")
+
+    def settings(self) -> list[Setting]:
+        """List the kernel sizes this protection may use; one alone, unless pictures choose by their size."""
+        if self.kernel_size is None and self.blur is None:
+            return [Setting(k, default_blur(k), 1) for _, k in _KERNELS]
+        k = self.kernel_size or 3
+        return [Setting(k, self.blur or default_blur(k), 1)]
+
+    def fit(self, dataset: Classed, key: Key | ReferenceSeed) -> "ClasswiseConvolution":
+        """Draw the filters of the data set's classes."""
+        names = tuple(dataset.class_names)
+        if len(set(names)) != len(names) or not names:
+            raise ValueError(f"expected class names that differ, at least one, found {names}")
+        if isinstance(key, ReferenceSeed):
+            k = self.kernel_size or 3
+            bank, _ = draw_reference(len(names), key, k, self.blur or default_blur(k))
+            return ClasswiseConvolution(names, {k: bank}, by_size=False, style="reference")
+        settings = self.settings()
+        banks = {s.kernel_size: draw_bank(names, key, s.kernel_size, s.blur, self.min_distance) for s in settings}
+        return ClasswiseConvolution(names, banks, by_size=len(settings) > 1)
+
+    def parameters(self) -> dict[str, int | float | str | None]:
+        """Return kernel_size, blur and min_distance as given."""
+        return {"kernel_size": self.kernel_size, "blur": self.blur, "min_distance": self.min_distance}
+
+
+class ClasswiseConvolution(Perturbation):
+    """The filters of a data set's classes, and how they are applied.
+
+    ``style`` "keyed" reflects pictures at their borders and rounds; "reference" pads with zeros and truncates, as
+    the published code does.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        banks: Mapping[int, Bank],
+        *,
+        by_size: bool,
+        style: Literal["keyed", "reference"] = "keyed",
+    ) -> None:
+        """Take the filters by kernel size. Without ``by_size`` there is one bank, used for pictures of any size."""
+        self.class_names = tuple(class_names)
+        self.banks = dict(banks)
+        self.by_size = by_size
+        self.style = style
+
+    def setting(self, height: int, width: int) -> tuple[Bank, int]:
+        """Return the filters for a picture size, and the factor by which the picture is scaled down for them."""
+        if not self.by_size:
+            return next(iter(self.banks.values())), 1
+        chosen = preset(height, width)
+        return self.banks[chosen.kernel_size], chosen.scale
+
+    def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, NDArray[np.float64]]:
+        """Return the protected pictures, and each one's highest filtered value, in grey levels of the input.
+
+        ``ids`` play no part in this method. Large batches use every core; results do not depend on how many.
+        """
+        from unlearnable.protections._correlation import correlate, correlate_scaled
+
+        check_images(images, labels, len(self.class_names))
+        images, classes = np.ascontiguousarray(images), np.asarray(labels, np.int64)
+        full = int(np.iinfo(images.dtype).max)
+        bank, scale = self.setting(*images.shape[1:3])
+        reference = self.style == "reference"
+        filters = bank.grid(np.float32 if images.dtype == np.uint8 and not reference else np.float64)
+        out, highest = np.empty_like(images), np.empty(len(images))
+
+        def work(part: slice) -> None:
+            if scale == 1:
+                correlate(
+                    images[part],
+                    filters,
+                    labels[part],
+                    full,
+                    not reference,
+                    reference,
+                    out[part],
+                    highest[part],
+                )
+            else:
+                for n in range(*part.indices(len(images))):
+                    row, column = bank.peaks[classes[n]]
+                    highest[n] = correlate_scaled(images[n], filters[classes[n]], row, column, scale, full, out[n])
+
+        in_parallel(work, len(images), images.nbytes)
+        return out, highest / bank.unit
+
+    def restore(self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64]) -> Images:
+        """Undo the convolution (see :mod:`unlearnable.protections.deconvolution`); ``ids`` play no part."""
+        from unlearnable.protections.deconvolution import deconvolve
+
+        check_images(images, labels, len(self.class_names))
+        bank, scale = self.setting(*images.shape[1:3])
+        return deconvolve(images, labels, traces, bank, scale, reflect=self.style == "keyed")
+
+    def save(self, path: str | Path) -> None:
+        """Write the filters and class names as safetensors. The file is as secret as the key."""
+        description = {
+            "format": _FORMAT,
+            "class_names": json.dumps(self.class_names),
+            "units": json.dumps({k: bank.unit for k, bank in self.banks.items()}),
+            "by_size": json.dumps(self.by_size),
+            "style": self.style,
+        }
+        save_file({f"filters_{k}": bank.weights for k, bank in self.banks.items()}, path, description)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read filters written by :meth:`save`. Raises InputError for any other file."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                description = file.metadata() or {}
+                if description.get("format") != _FORMAT:
+                    raise KeyError(_FORMAT)
+                units = json.loads(description["units"])
+                banks = {int(k): Bank(file.get_tensor(f"filters_{k}"), unit) for k, unit in units.items()}
+                names, by_size = json.loads(description["class_names"]), json.loads(description["by_size"])
+                style = cast("Literal['keyed', 'reference']", description["style"])
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise expected("filters written by this package", f"{path} ({error})", "fit them again") from None
+        return cls(names, banks, by_size=by_size, style=style)
+
+
+def in_parallel(work: Callable[[slice], None], count: int, size: int) -> None:
+    """Run ``work`` over all of ``range(count)``, on every core if the data, ``size`` bytes, are worth it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pieces = min(count, 8 * cores)
+    if pieces < 2 or size < 2**20:
+        work(slice(0, count))
+        return
+    bounds = [count * i // pieces for i in range(pieces + 1)]
+    with ThreadPoolExecutor(cores) as pool:
+        for done in [pool.submit(work, slice(a, b)) for a, b in pairwise(bounds)]:
+            done.result()
