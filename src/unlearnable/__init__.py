@@ -4,5 +4,39 @@ The names below are loaded on first use, so that ``import unlearnable`` stays in
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unlearnable.errors import InputError as InputError
+    from unlearnable.keys import Key as Key
+    from unlearnable.pipeline import preview as preview
+    from unlearnable.pipeline import protect as protect
+    from unlearnable.pipeline import unlock as unlock
+    from unlearnable.pipeline import verify as verify
+    from unlearnable.protections.convolution import ReferenceSeed as ReferenceSeed
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "InputError": "unlearnable.errors",
+    "Key": "unlearnable.keys",
+    "ReferenceSeed": "unlearnable.protections.convolution",
+    "preview": "unlearnable.pipeline",
+    "protect": "unlearnable.pipeline",
+    "unlock": "unlearnable.pipeline",
+    "verify": "unlearnable.pipeline",
+}
+
+__all__ = ["InputError", "Key", "ReferenceSeed", "preview", "protect", "unlock", "verify"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unlearnable' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,3 +12,8 @@ def expected(wanted: str, found: str, remedy: str) -> InputError:
     InputError('expected a key file of 32 bytes, found an empty file: make a new one with: unlearnable keygen')
     """
     return InputError(f"expected {wanted}, found {found}: {remedy}")
+
+
+def no_room(place: object) -> InputError:
+    """Word the error of a full disk. Everything done so far is kept."""
+    return expected("room on the disk", f"none left at {place}", "free some and run the same command again")

@@ -1,1 +1,53 @@
-"""The command line: one small module a verb."""
+"""The command line: one small module a verb, loaded when its verb is called."""
+
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from unlearnable.cli import demo, keygen, listing, preview, protect, unlock, verify
+from unlearnable.errors import InputError
+
+app = typer.Typer(
+    name="unlearnable",
+    help="Publish pictures that people can look at and models cannot learn from.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(keygen.keygen)
+app.command()(protect.protect)
+app.command()(verify.verify)
+app.command()(unlock.unlock)
+app.command()(preview.preview)
+app.command("list")(listing.list_names)
+app.command()(demo.demo)
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 a check said no, 2 bad input or usage, 130 stopped by Ctrl-C."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        sys.exit(app(arguments, standalone_mode=False))
+    except KeyboardInterrupt:
+        _complain("stopped; what is done is kept: the same command goes on from here")
+        sys.exit(130)
+    except (InputError, TyperException, MemoryError) as error:
+        if debug:
+            raise
+        _complain(_one_line(error))
+        sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "expected memory for this work, found too little: use fewer --workers"
+    words = error.format_message() if isinstance(error, TyperException) else str(error)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(words.split("\n")))
+
+
+def _complain(words: str) -> None:
+    print(f"unlearnable: {words}", file=sys.stderr)

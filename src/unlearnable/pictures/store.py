@@ -8,13 +8,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 256
+BLOCK: Final = 256
 """Pictures in a block, at most."""
+
+PICTURE_SUFFIXES: Final = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .jp2 .avif".split()
+    # Not read, but pictures all the same: they are reported, not passed over.
+    + ".heic .heif .jxl .dng .cr2 .cr3 .nef .arw .orf .raf .rw2".split()
+)
+"""What the names of picture files end in, in lower case."""
 
 
 class Entry(NamedTuple):

@@ -45,6 +45,10 @@ class Perturbation(ABC):
         """Take the protection off again, as well as the stored precision allows."""
 
     @abstractmethod
+    def digests(self) -> dict[str, str]:
+        """Return, by class name, a digest of all that decides what becomes of the class's pictures."""
+
+    @abstractmethod
     def save(self, path: str | Path) -> None:
         """Write a safetensors file. It is as secret as the key."""
 

@@ -5,6 +5,7 @@ section 3. A filter has one tap of 1 at a random place; its other taps are unifo
 with its class's filter, the same one for every colour channel, and divided by its own highest value.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -138,7 +139,7 @@ def _normalised(filters: NDArray[np.float64]) -> NDArray[np.float64]:
 def grid_unit(kernel_size: int, blur: float, full: int = 255) -> int:
     """Return the finest power of two, at most 2**14, on whose grid every sum of a filtered picture stays exact."""
     largest = full * (1 + (kernel_size**2 - 1) * blur)
-    return 2 ** min(14, math.floor(math.log2((2**24 - 1) / largest)))
+    return 1 << min(14, math.floor(math.log2((2**24 - 1) / largest)))
 
 
 def draw_bank(class_names: Sequence[str], key: Key, kernel_size: int, blur: float, min_distance: float) -> Bank:
@@ -237,6 +238,11 @@ class Convolution(Protection):
         banks = {s.kernel_size: draw_bank(names, key, s.kernel_size, s.blur, self.min_distance) for s in settings}
         return ClasswiseConvolution(names, banks, by_size=len(settings) > 1)
 
+    def reference_generator(self, classes: int, seed: ReferenceSeed) -> np.random.RandomState:
+        """Return the published code's generator as it is once the filters are drawn: it chooses pictures next."""
+        k = self.kernel_size or 3
+        return draw_reference(classes, seed, k, self.blur or default_blur(k))[1]
+
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return kernel_size, blur and min_distance as given."""
         return {"kernel_size": self.kernel_size, "blur": self.blur, "min_distance": self.min_distance}
@@ -278,7 +284,7 @@ class ClasswiseConvolution(Perturbation):
         from unlearnable.protections._correlation import correlate, correlate_scaled
 
         check_images(images, labels, len(self.class_names))
-        images, classes = np.ascontiguousarray(images), np.asarray(labels, np.int64)
+        images, classes = np.ascontiguousarray(images), labels.astype(np.int64)
         full = int(np.iinfo(images.dtype).max)
         bank, scale = self.setting(*images.shape[1:3])
         reference = self.style == "reference"
@@ -312,6 +318,14 @@ class ClasswiseConvolution(Perturbation):
         check_images(images, labels, len(self.class_names))
         bank, scale = self.setting(*images.shape[1:3])
         return deconvolve(images, labels, traces, bank, scale, reflect=self.style == "keyed")
+
+    def digests(self) -> dict[str, str]:
+        """Return a digest of each class's filters, by class name; it tells nothing about them."""
+        filters = [np.ascontiguousarray(bank.weights) for _, bank in sorted(self.banks.items())]
+        return {
+            name: hashlib.sha256(b"".join(weights[label].tobytes() for weights in filters)).hexdigest()
+            for label, name in enumerate(self.class_names)
+        }
 
     def save(self, path: str | Path) -> None:
         """Write the filters and class names as safetensors. The file is as secret as the key."""

@@ -1,0 +1,82 @@
+"""``unlearnable protect``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unlearnable.cli.common import (
+    Blur,
+    Classes,
+    Json,
+    KernelSize,
+    KeyFile,
+    ManifestFile,
+    Method,
+    Seed,
+    Workers,
+    options,
+    print_json,
+    secret,
+    telling,
+)
+
+
+def protect(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Pictures: a folder, or a parquet, tar or npz file.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Where the protected pictures go.")],
+    key: KeyFile = None,
+    reference_seed: Seed = None,
+    method: Method = "cuda",
+    classes: Classes = "folder",
+    file_format: Annotated[
+        str, typer.Option("--format", metavar="F", help="keep, png, webp or jpeg. keep: as each picture is.")
+    ] = "keep",
+    quality: Annotated[
+        int | None,
+        typer.Option("--quality", metavar="Q", help="Of JPEG. [default: the picture's own, at least 90]"),
+    ] = None,
+    kernel_size: KernelSize = None,
+    blur: Blur = None,
+    fraction: Annotated[
+        float, typer.Option("--fraction", metavar="F", help="Share of the pictures to protect; the key chooses.")
+    ] = 1.0,
+    workers: Workers = None,
+    manifest: ManifestFile = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be protected.")] = False,
+    json: Json = False,
+) -> None:
+    """Protect pictures. Interrupted, the same command finishes the rest."""
+    from unlearnable.pipeline import protect
+
+    secrets = secret(key, reference_seed)
+    with telling("protecting") as progress:
+        report = protect(
+            source,
+            destination,
+            key=secrets,
+            method=method,
+            options=options(kernel_size, blur),
+            classes=classes,
+            format=file_format,  # type: ignore[arg-type]  # checked there
+            quality=quality,
+            workers=workers,
+            manifest=manifest,
+            fraction=fraction,
+            strict=strict,
+            progress=progress,
+        )
+    for name, reason in report.failures:
+        typer.echo(f"failed: {name!r}: {reason}", err=True)
+    if report.failed > len(report.failures):
+        typer.echo(f"failed: {report.failed - len(report.failures)} more; the manifest names them", err=True)
+    if json:
+        print_json(report)
+        return
+    kept, failed = f", {report.kept} kept as they are" * bool(report.kept), f", {report.failed} FAILED" * bool(report.failed)
+    typer.echo(
+        f"Protected {report.protected:,} of {report.pictures:,} pictures in {report.seconds:.1f} s{kept}{failed};"
+        f" {report.skipped:,} other files left alone."
+    )
+    typer.echo(f"Median quality: PSNR {report.psnr:.1f} dB, SSIM {report.ssim:.3f}.")
+    typer.echo(f"Publish {destination}. Keep the key and {report.manifest} to yourself.")

@@ -1,0 +1,114 @@
+"""What a picture file says beside its pixels: kept, except for thumbnails, which show the unprotected picture."""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_EXIF_HEADER: Final = b"Exif\0\0"
+_THUMBNAIL_START, _THUMBNAIL_LENGTH = 0x0201, 0x0202
+_XMP_THUMBNAILS: Final = re.compile(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", re.DOTALL)
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_KEPT: Final = frozenset(
+    (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME")
+)
+
+# ITU-T T.81, table K.1: the luminance quantisation that nearly every encoder scales by its quality setting.
+_STANDARD: Final = np.array(
+    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
+     51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121,
+     120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
+)  # fmt: skip
+
+
+def _scaled_tables() -> NDArray[np.int64]:
+    quality = np.arange(1, 101)
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    return np.asarray(np.clip((_STANDARD * scale[:, None] + 50) // 100, 1, 255))
+
+
+_TABLES: Final = _scaled_tables()
+
+
+def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:
+    """Estimate the quality setting, 1 to 100, of a JPEG file from its quantisation tables, in natural order.
+
+    >>> jpeg_quality({0: _TABLES[75 - 1].tolist()})
+    75
+    """
+    luminance = np.asarray(tables[min(tables)])
+    return int(np.abs(_TABLES - luminance).sum(1).argmin()) + 1
+
+
+def without_thumbnail(exif: bytes) -> bytes:
+    """Cut the thumbnail out of an EXIF block; every other byte stays where it is, so that no pointer breaks."""
+    start = len(_EXIF_HEADER) if exif.startswith(_EXIF_HEADER) else 0
+    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
+    if order is None:
+        return b""
+    block = bytearray(exif)
+
+    def number(kind: str, at: int) -> int:
+        return int(struct.unpack_from(order + kind, block, start + at)[0])
+
+    try:
+        first = number("I", 4)
+        link = first + 2 + 12 * number("H", first)
+        second = number("I", link)
+        if second == 0:
+            return exif
+        count = number("H", second)
+        entries = [second + 2 + 12 * i for i in range(count)]
+        values = {number("H", entry): number("I", entry + 8) for entry in entries}
+        struct.pack_into("I", block, start + link, 0)
+        spans = [(second, 2 + 12 * count + 4)]
+        if _THUMBNAIL_START in values:
+            spans.append((values[_THUMBNAIL_START], values.get(_THUMBNAIL_LENGTH, 0)))
+    except struct.error:  # it points outside itself: readers differ in what they make of it, so none gets it
+        return b""
+    for at, length in spans:
+        here = block[start + at : start + at + length]
+        block[start + at : start + at + length] = bytes(len(here))
+    return bytes(block)
+
+
+def without_xmp_thumbnails(packet: bytes) -> bytes:
+    """Cut the thumbnails out of an XMP packet."""
+    return _XMP_THUMBNAILS.sub(b"", packet)
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Go through the chunks of a PNG file: (type, content). Stops where the file is cut short."""
+    at = len(_PNG_SIGNATURE)
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """Write one chunk of a PNG file."""
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+def png_metadata(source: bytes) -> list[tuple[bytes, bytes]]:
+    """Collect the chunks of a PNG file that say something about the picture, without thumbnails."""
+    kept = []
+    for kind, content in png_chunks(source):
+        if kind == b"eXIf":
+            content = without_thumbnail(content)
+        elif kind == b"iTXt":
+            content = without_xmp_thumbnails(content)
+        if kind in _PNG_KEPT and content:
+            kept.append((kind, content))
+    return kept
+
+
+def with_png_metadata(data: bytes, metadata: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Write these chunks into a PNG file that has none of them, before its pixels."""
+    at = len(_PNG_SIGNATURE) + 12 + 13
+    return data[:at] + b"".join(png_chunk(kind, content) for kind, content in metadata) + data[at:]

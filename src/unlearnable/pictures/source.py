@@ -1,0 +1,93 @@
+"""Whatever holds pictures, opened by looking at it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from unlearnable.errors import expected
+from unlearnable.pictures import folder
+from unlearnable.pictures.folder import Folder
+from unlearnable.pictures.store import PICTURE_SUFFIXES, Container, Entry
+
+_SUFFIXES: Final = (".parquet", ".tar", ".npz")
+_CIFAR_META: Final = ("batches.meta", "meta")
+_KINDS: Final = "a folder of pictures, of parquet, tar or npz files or of CIFAR batches, or one such file"
+
+
+@dataclass
+class Containers:
+    """One file or a folder of files that hold many pictures each."""
+
+    root: Path
+    files: Sequence[Container]
+    classes: str = "folder"
+    companions: Sequence[str] = ()
+    """Files that belong to the format and are copied, by name."""
+    skipped: int = field(default=0, init=False)
+
+    def scan(self) -> Iterator[tuple[Entry, str | None]]:
+        """Go through the pictures of all files, in order: each with its file's size and time."""
+        table = folder.read_table(Path(self.classes)) if self.classes not in ("folder", "single") else None
+        for container in self.files:
+            file = container.path.stat()
+            for entry in container.scan():
+                label = folder.SINGLE if self.classes == "single" else entry.label
+                problem = entry.error
+                if table is not None:
+                    label = table.get(entry.id, "")
+                    problem = problem or (None if label else "it is not in the table of labels")
+                yield Entry(entry.id, label, problem), f"{file.st_size}:{file.st_mtime_ns}"
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all files, companions included."""
+        return [container.name for container in self.files] + list(self.companions)
+
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """The classes in the order of their labels, where the files say so."""
+        return self.files[0].class_names if self.classes == "folder" else None
+
+
+def open_source(path: Path, classes: str = "folder") -> Folder | Containers:
+    """Open a source of pictures; ``classes`` as in :class:`Folder`. Raises InputError where there are none."""
+    if path.is_file():
+        if path.suffix.lower() not in _SUFFIXES:
+            raise expected(_KINDS, f"the file {path}", "name the folder that it lies in")
+        return Containers(path, [open_container(path, path.name, classes)], classes)
+    if not path.is_dir():
+        raise expected(_KINDS, f"nothing at {path}", "check the path")
+    if meta := [name for name in _CIFAR_META if (path / name).is_file()]:
+        from unlearnable.pictures.cifar import CifarBatch, cifar_batches
+
+        return Containers(path, [CifarBatch(batch, batch.name) for batch in cifar_batches(path)], classes, meta)
+    shards = []
+    for parent, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if any(Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".") for name in files):
+            return Folder(path, classes)
+        shards += [Path(parent, name) for name in sorted(files) if Path(name).suffix.lower() in _SUFFIXES]
+    if not shards:
+        return Folder(path, classes)
+    return Containers(
+        path, [open_container(shard, shard.relative_to(path).as_posix(), classes) for shard in shards], classes
+    )
+
+
+def open_container(path: Path, name: str, classes: str) -> Container:
+    """Open one container file, by its suffix, under a name."""
+    match path.suffix.lower():
+        case ".parquet":
+            from unlearnable.pictures.parquet import Parquet
+
+            return Parquet(path, name, labelled=classes == "folder")
+        case ".tar":
+            from unlearnable.pictures.webdataset import WebDataset
+
+            return WebDataset(path, name)
+        case _:
+            from unlearnable.pictures.npz import Npz
+
+            return Npz(path, name)

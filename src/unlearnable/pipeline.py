@@ -1,0 +1,726 @@
+"""Pictures in, protected pictures out: protect, verify, unlock, preview."""
+
+import contextlib
+import hashlib
+import io
+import itertools
+import math
+import os
+import statistics
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import unlearnable
+from unlearnable.errors import expected
+from unlearnable.keys import Key
+from unlearnable.pictures import codec, quality
+from unlearnable.pictures.destination import check_apart, claimed, publish, published, writing
+from unlearnable.pictures.folder import Folder
+from unlearnable.pictures.manifest import Found, Manifest, Outcome, Picture, speaking
+from unlearnable.pictures.sheet import Row, contact_sheet
+from unlearnable.pictures.source import Containers, open_container, open_source
+from unlearnable.pictures.store import Block, Container
+from unlearnable.protections import protections
+from unlearnable.protections.base import Perturbation, Protection
+from unlearnable.protections.convolution import Convolution, ReferenceSeed
+from unlearnable.workers import Lost, Pool, cores
+
+_SAMPLES: Final = 256  # of each original that the manifest keeps, to measure by how well it comes back
+_FAILURES: Final = 20  # that a report names; the manifest has them all
+_COMMIT_SECONDS: Final = 0.5  # of work that kill -9 can lose
+_LOSSLESS: Final = 99.0  # dB, of a picture whose samples all came back
+
+Progress = Callable[[int, int], None]
+"""Told, now and then, how many pictures are done and how many there are."""
+
+Samples = NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True)
+class ProtectReport:
+    """What a run did, and runs into the same destination before it.
+
+    pictures: found; protected, kept (left out by ``fraction``), failed: how many of them; skipped: other files.
+    psnr (dB), ssim: medians over the protected pictures, before a lossy format's own loss; None without any.
+    failures: some of the failures: id and reason.
+    """
+
+    pictures: int
+    protected: int
+    kept: int
+    failed: int
+    skipped: int
+    psnr: float | None
+    ssim: float | None
+    seconds: float
+    manifest: str
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def protect(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    key: Key | ReferenceSeed,
+    method: str = "cuda",
+    options: Mapping[str, Any] | None = None,
+    classes: str = "folder",
+    format: codec.Format = "keep",
+    quality: int | None = None,
+    workers: int | None = None,
+    manifest: str | os.PathLike[str] | None = None,
+    fraction: float = 1.0,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> ProtectReport:
+    """Protect the pictures of a source and write them, under the same names, to a destination.
+
+    Started again with the same arguments after an interruption, however rude, it finishes the rest; the result is
+    the same, to the last bit, as that of an uninterrupted run, with any number of workers.
+
+    source: a folder of pictures or of parquet, tar or npz files or CIFAR batches, or one such file; only read.
+    destination: does not exist, is empty, or holds the beginning of the same run.
+    key: the secret; a ReferenceSeed (CUDA only) draws filters as the published code does.
+    method, options: a name of ``unlearnable list protections``, and the arguments of its class.
+    classes: "folder", "single" or the path of a CSV file of path,label (see :class:`Folder`).
+    format: "keep" the pictures' own, or "png", "webp" (both without loss), "jpeg".
+    quality: of JPEG, 1 to 100; by default each source's own, but at least 90.
+    workers: processes; by default one for each core.
+    manifest: its file, outside source and destination; by default the destination's name with ``.manifest`` added.
+    fraction: of the pictures that are protected, above 0 and at most 1, as an exact count; the key decides which. The
+        others are written in the same way without protection.
+    strict: stop at the first picture that cannot be protected. By default it is reported, and the others go on.
+    progress: called with pictures done and pictures in all.
+
+    Raises InputError for whatever the caller can mend.
+    """
+    started = time.monotonic()
+    source, destination = Path(source), Path(destination)
+    record = Path(manifest) if manifest is not None else default_manifest(destination)
+    check_apart(source, destination, record)
+    if not 0 < fraction <= 1:
+        raise expected("a fraction above 0 and at most 1", str(fraction), "1 protects every picture")
+    if quality is not None and not 1 <= quality <= 100:
+        raise expected("a quality from 1 to 100", str(quality), "leave it out to keep each picture's own")
+    if workers is not None and workers < 1:
+        raise expected("at least one worker", str(workers), "leave it out to use every core")
+    if format != "keep" and format not in codec.SUFFIXES:
+        raise expected(f"one of the formats keep, {', '.join(codec.SUFFIXES)}", format, "keep is what most people want")
+    if isinstance(key, ReferenceSeed) and method != "cuda":
+        raise expected("the method cuda with a reference seed", method, "use a key")
+    protection = protections.create(method, **options or {})
+    pictures = open_source(source, classes)
+    if isinstance(pictures, Containers) and format != "keep":
+        raise expected("--format keep for this kind of source", format, "convert a folder of pictures instead")
+    about = {
+        "version": unlearnable.__version__,
+        "key": f"reference seed {key.seed}" if isinstance(key, ReferenceSeed) else key.check_value,
+        "method": method,
+        "parameters": protection.parameters(),
+        "source": str(source.resolve()),
+        "classes": classes,
+        "file_format": format,
+        "quality": quality,
+        "fraction": fraction,
+        "files": pictures.names if isinstance(pictures, Containers) else [],
+    }
+    resumed = record.exists()
+    if not resumed and (destination.is_file() or (destination.is_dir() and next(published(destination), None))):
+        raise expected(
+            "a destination that does not exist or is empty",
+            f"{destination}, which holds something else",
+            "choose another, or name the manifest of the run that made it",
+        )
+    with (
+        speaking(record),
+        claimed(destination, single_file=source.is_file()) as partial,
+        Manifest.create(record, about) as book,
+    ):
+        if resumed:
+            _check_ours(destination, book)
+        book.add(_found(pictures, format))
+        if isinstance(pictures, Folder):
+            book.reopen(lambda output: os.path.exists(os.path.join(destination, output)))
+        names = _class_names(book, pictures)
+        if not names:
+            raise expected("pictures to protect", f"none in {source}", "check the path")
+        perturbation = _fit(protection, names, key)
+        book.bind(perturbation.digests())
+        if fraction < 1:
+            book.choose(_chosen(book, key, fraction, len(names), protection))
+        run = _Protecting(book, _Context(perturbation, format, quality, str(partial)), names, progress, strict=strict)
+        with Pool(_protect_one, run.context, workers or cores()) as pool:
+            if isinstance(pictures, Folder):
+                places = lambda row: (os.path.join(source, row.id), os.path.join(destination, row.output))  # noqa: E731
+                run.files(pool, book.pictures("pending"), places)
+            else:
+                for container in pictures.files:
+                    target = destination if source.is_file() else destination / container.name
+                    if not target.exists() or book.open_within(container.name):
+                        run.container(pool, container, target)
+                for name in pictures.companions:
+                    publish((source / name).read_bytes(), Path(partial, "companion"), destination / name)
+        counts = book.counts()
+        psnr, ssim = book.medians()
+        failures = list(itertools.islice(book.failures(), _FAILURES))
+    if not counts["protected"]:
+        found = f"none among {counts['failed']} ({failures[0][0]!r}: {failures[0][1]})" if failures else "none chosen"
+        raise expected("pictures that can be protected", found, "check the source")
+    if psnr is None:
+        raise expected("pictures that the protection changes", "all-black ones only", "check the source")
+    return ProtectReport(
+        sum(counts.values()),
+        counts["protected"],
+        counts["kept"],
+        counts["failed"],
+        pictures.skipped,
+        psnr,
+        ssim,
+        time.monotonic() - started,
+        str(record),
+        failures,
+    )
+
+
+def default_manifest(destination: Path) -> Path:
+    """Return where the manifest of a destination lies unless it is named: beside it."""
+    return destination.with_name(destination.name + ".manifest")
+
+
+@dataclass(frozen=True)
+class _Names:
+    class_names: Sequence[str]
+
+
+def _fit(protection: Protection, names: Sequence[str], key: Key | ReferenceSeed) -> Perturbation:
+    if isinstance(key, ReferenceSeed):
+        assert isinstance(protection, Convolution)  # noqa: S101 - protect() has seen to that
+        return protection.fit(_Names(names), key)
+    return protection.fit(_Names(names), key)
+
+
+def _check_ours(destination: Path, book: Manifest) -> None:
+    """Raise InputError if a destination holds a file that the manifest does not know."""
+    files = book.about("files")
+    for output in published(destination):
+        if output not in files and book.find(output) is None:
+            raise expected(
+                f"nothing in {destination} but pictures of this run", repr(output), "move it away, or choose another"
+            )
+
+
+def _found(pictures: Folder | Containers, format: codec.Format) -> Iterator[Found]:
+    for (id_, label, error), stamp in pictures.scan():
+        output = id_ if format == "keep" else os.path.splitext(id_)[0] + codec.SUFFIXES[format]
+        yield Found(id_, output, label, stamp, error)
+
+
+def _class_names(book: Manifest, pictures: Folder | Containers) -> list[str]:
+    """Order the classes by their labels where the source has any, else by name."""
+    found = book.classes()
+    if isinstance(pictures, Containers) and pictures.class_names is not None:
+        known = list(pictures.class_names)
+        return known + [name for name in found if name not in known] if found else []
+    return found
+
+
+def _chosen(
+    book: Manifest, key: Key | ReferenceSeed, fraction: float, classes: int, protection: Protection
+) -> Sequence[bool]:
+    """Choose the pictures to protect: an exact share in the key's secret order, or as the published code does."""
+    if isinstance(key, ReferenceSeed):
+        assert isinstance(protection, Convolution)  # noqa: S101 - protect() has seen to that
+        draws = protection.reference_generator(classes, key).random_sample(size=book.total())
+        return [bool(flag) for flag in draws < fraction]
+    ranks = np.array([int.from_bytes(key.rank("mix", id_)[:8], "big") for id_ in book.ids()], np.uint64)
+    chosen = np.zeros(len(ranks), bool)
+    chosen[np.argsort(ranks, kind="stable")[: round(fraction * len(ranks))]] = True
+    return [bool(flag) for flag in chosen]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One picture for a worker: encoded, or its file; and where it goes (nowhere: back to the parent)."""
+
+    row: Picture
+    label: int
+    source: str | bytes
+    target: str | None
+
+    def size(self) -> int:
+        if isinstance(self.source, bytes):
+            return len(self.source)
+        try:
+            return os.stat(self.source).st_size
+        except OSError:
+            return 0
+
+    def read(self) -> bytes:
+        """Return the encoded picture. Raises PictureError where there is none to be had."""
+        try:
+            return self.source if isinstance(self.source, bytes) else Path(self.source).read_bytes()
+        except OSError as error:
+            raise codec.PictureError(f"it cannot be read ({error.strerror})") from None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a worker made of a picture, and the new picture if that goes back to the parent."""
+
+    outcome: Outcome
+    data: bytes | None = None
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What all pictures of a run have in common."""
+
+    perturbation: Perturbation
+    format: codec.Format
+    quality: int | None
+    partial: str
+
+
+def _protect_one(context: _Context, job: _Job) -> _Answer:
+    """Protect one picture: what the workers do."""
+
+    def change(pixels: Samples) -> tuple[Samples, Outcome]:
+        if not job.row.chosen:
+            return pixels, Outcome("kept")
+        out, scales = context.perturbation.apply_traced(pixels[None], np.array([job.label]), [job.row.id])
+        return out[0], _measured(pixels, out[0], float(scales[0]))
+
+    return _change(context, job, change)
+
+
+def _unlock_one(context: _Context, job: _Job) -> _Answer:
+    """Take the protection off one picture."""
+
+    def change(pixels: Samples) -> tuple[Samples, Outcome]:
+        if job.row.status != "protected":
+            return pixels, Outcome("kept")
+        scales = np.array([job.row.scale])
+        out = context.perturbation.restore(pixels[None], np.array([job.label]), [job.row.id], scales)
+        return out[0], Outcome("protected", psnr=_sampled_psnr(out[0], job.row.sample))
+
+    return _change(context, job, change)
+
+
+def _change(context: _Context, job: _Job, change: Callable[[Samples], tuple[Samples, Outcome]]) -> _Answer:
+    try:
+        picture = codec.decode(job.read())
+        pixels, outcome = change(picture.pixels)
+        data = codec.encode(picture, pixels, context.format, context.quality)
+    except codec.PictureError as error:
+        return _Answer(Outcome("failed", error=str(error)))
+    except MemoryError:
+        return _Answer(Outcome("failed", error="too large for the memory there is"))
+    outcome = replace(outcome, sha256=hashlib.sha256(data).hexdigest())
+    if job.target is None:
+        return _Answer(outcome, data)
+    publish(data, Path(context.partial, str(job.row.number)), Path(job.target))
+    return _Answer(outcome)
+
+
+def _measured(original: Samples, protected: Samples, scale: float) -> Outcome:
+    psnr = quality.psnr(original, protected)
+    return Outcome(
+        "protected",
+        scale=scale,
+        psnr=psnr if math.isfinite(psnr) else None,
+        ssim=quality.ssim(original, protected),
+        sample=_sample(original).tobytes(),
+    )
+
+
+def _sample(pixels: Samples) -> Samples:
+    """Take samples spread evenly over a picture, at the same places in every picture of its size."""
+    golden = (math.sqrt(5) - 1) / 2
+    places = (np.arange(1, _SAMPLES + 1) * golden % 1 * pixels.size).astype(np.int64)
+    return pixels.reshape(-1)[places]
+
+
+def _sampled_psnr(pixels: Samples, sample: bytes | None) -> float | None:
+    found, original = _sample(pixels), np.frombuffer(sample or b"", pixels.dtype)
+    if found.shape != original.shape:  # another size than was published
+        return None
+    psnr = quality.psnr(found, original)
+    return psnr if math.isfinite(psnr) else _LOSSLESS
+
+
+class _Run(ABC):
+    """Drives pictures through the workers, from one place to another, and takes down what becomes of them."""
+
+    def __init__(self, book: Manifest, context: _Context, labels: Sequence[str], progress: Progress | None) -> None:
+        self.book, self.context = book, context
+        self._labels = {name: label for label, name in enumerate(labels)}
+        self._progress = progress
+        counts = book.counts()
+        self._all, self._done = sum(counts.values()), sum(counts.values()) - counts["pending"]
+        self._last = time.monotonic()
+
+    @abstractmethod
+    def note(self, row: Picture, outcome: Outcome) -> None:
+        """Take down what became of a picture."""
+
+    @abstractmethod
+    def write_down(self) -> None:
+        """Make lasting what has been noted."""
+
+    @abstractmethod
+    def change_array(self, images: Samples, labels: NDArray[np.int64], rows: Sequence[Picture]) -> Samples:
+        """Change an array of pictures, and note what became of each."""
+
+    def files(
+        self, pool: Pool[_Job, _Answer], rows: Iterable[Picture], paths: Callable[[Picture], tuple[str, str]]
+    ) -> None:
+        """Change pictures that are files of their own, from and to the paths given for each."""
+        try:
+            for job, answer in pool.map((self._job(row, *paths(row)) for row in rows), _Job.size):
+                self._take(job, answer)
+        finally:
+            self.write_down()
+
+    def container(self, pool: Pool[_Job, _Answer], container: Container, target: Path) -> None:
+        """Change the pictures of a container."""
+
+        def transform(block: Block) -> Block:
+            rows = self.book.look_up(block.ids)
+            if isinstance(block.payloads, np.ndarray):
+                if len(rows) != len(block.ids):
+                    found = f"none for {next(id_ for id_ in block.ids if id_ not in rows)!r}"
+                    raise expected("a class for every picture of an array", found, "name them all")
+                labels = np.array([self._labels[row.label] for row in rows.values()])
+                return replace(block, payloads=self.change_array(block.payloads, labels, list(rows.values())))
+            payloads = {id_: data for id_, data in zip(block.ids, block.payloads, strict=True) if data is not None}
+            jobs = [self._job(row, payloads[id_]) for id_, row in rows.items() if id_ in payloads]
+            new = {job.row.id: self._take(job, answer) for job, answer in pool.map(jobs, _Job.size)}
+            return replace(block, payloads=[new.get(id_) for id_ in block.ids])
+
+        partial = Path(self.context.partial, "container")
+        with writing(target), self.book.transaction():
+            container.rewrite(partial, transform)
+            self.write_down()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.replace(target)
+
+    def _job(self, row: Picture, source: str | bytes, target: str | None = None) -> _Job:
+        return _Job(row, self._labels[row.label], source, target)
+
+    def _take(self, job: _Job, answer: _Answer | Lost) -> bytes | None:
+        if isinstance(answer, Lost):
+            answer = _Answer(Outcome("failed", error=str(answer)))
+        self.note(job.row, answer.outcome)
+        return answer.data
+
+    def tick(self) -> None:
+        """Count a picture as done; now and then write down and tell how far it is."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last > _COMMIT_SECONDS:
+            self._last = now
+            self.write_down()
+            if self._progress:
+                self._progress(self._done, self._all)
+
+
+class _Protecting(_Run):
+    """Protects pictures and keeps the journal."""
+
+    def __init__(self, *arguments: Any, strict: bool) -> None:
+        super().__init__(*arguments)
+        self._strict = strict
+        self._noted: list[tuple[int, Outcome]] = []
+
+    def note(self, row: Picture, outcome: Outcome) -> None:
+        self._noted.append((row.number, outcome))
+        if outcome.status == "failed" and self._strict:
+            remedy = "mend it, or leave --strict out"
+            raise expected("pictures that can all be protected (--strict)", f"{row.id!r}: {outcome.error}", remedy)
+        self.tick()
+
+    def write_down(self) -> None:
+        with self.book.transaction():
+            self.book.record(self._noted)
+        self._noted = []
+
+    def change_array(self, images: Samples, labels: NDArray[np.int64], rows: Sequence[Picture]) -> Samples:
+        chosen = np.array([row.chosen for row in rows])
+        ids = [row.id for row in rows if row.chosen]
+        out, scales = images.copy(), np.zeros(len(rows))
+        out[chosen], scales[chosen] = self.context.perturbation.apply_traced(images[chosen], labels[chosen], ids)
+        for n, row in enumerate(rows):
+            outcome = _measured(images[n], out[n], float(scales[n])) if row.chosen else Outcome("kept")
+            self.note(row, replace(outcome, sha256=hashlib.sha256(out[n]).hexdigest()))
+        return out
+
+
+class _Unlocking(_Run):
+    """Takes the protection off pictures and measures how well they come back."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.unlocked = 0
+        self.psnr: dict[str, float] = {}
+        self.failures: list[tuple[str, str]] = []
+
+    def note(self, row: Picture, outcome: Outcome) -> None:
+        if outcome.status == "failed":
+            self.failures.append((row.id, str(outcome.error)))
+        else:
+            self.unlocked += 1
+        if outcome.psnr is not None:
+            self.psnr[row.id] = outcome.psnr
+        self.tick()
+
+    def write_down(self) -> None:
+        pass
+
+    def change_array(self, images: Samples, labels: NDArray[np.int64], rows: Sequence[Picture]) -> Samples:
+        out = images.copy()
+        locked = np.array([row.status == "protected" for row in rows])
+        ids = [row.id for row in rows if row.status == "protected"]
+        scales = np.array([row.scale for row in rows], float)
+        out[locked] = self.context.perturbation.restore(images[locked], labels[locked], ids, scales[locked])
+        for n, row in enumerate(rows):
+            psnr = _sampled_psnr(out[n], row.sample) if locked[n] else None
+            self.note(row, Outcome("protected", psnr=psnr))
+        return out
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """How a destination compares with its manifest. changed, missing, extra: ids.
+
+    unfinished: pictures that the run has not come to yet; they count as missing. key: whether it is the right one;
+    None if none was given.
+    """
+
+    ok: bool
+    changed: list[str]
+    missing: list[str]
+    extra: list[str]
+    unfinished: int
+    key: bool | None
+
+
+def verify(
+    destination: str | os.PathLike[str],
+    *,
+    manifest: str | os.PathLike[str] | None = None,
+    key: Key | ReferenceSeed | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Compare every published picture with the manifest, byte by byte. Raises InputError where there is none."""
+    destination = Path(destination)
+    record = Path(manifest) if manifest is not None else default_manifest(destination)
+    changed: list[str] = []
+    missing: list[str] = []
+    extra: list[str] = []
+    with speaking(record), Manifest.open(record) as book:
+        counts = book.counts()
+        right = None if key is None else book.about("key") == _check_value(key)
+        found = (
+            _container_digests(destination, book, extra)
+            if book.about("files")
+            else _file_digests(destination, book, extra)
+        )
+        for done, (row, digest) in enumerate(found, 1):
+            if digest is None:
+                missing.append(row.id)
+            elif digest != row.sha256:
+                changed.append(row.id)
+            if progress and done % 500 == 0:
+                progress(done, sum(counts.values()))
+    ok = not (changed or missing or extra) and right is not False
+    return VerifyReport(ok, changed, missing, extra, counts["pending"], right)
+
+
+def _check_value(key: Key | ReferenceSeed) -> str:
+    return f"reference seed {key.seed}" if isinstance(key, ReferenceSeed) else key.check_value
+
+
+def _file_digests(destination: Path, book: Manifest, extra: list[str]) -> Iterator[tuple[Picture, str | None]]:
+    """Go through the pictures that should be there, each with the digest of its file; and note what should not be."""
+    for row in book.pictures():
+        if row.status != "failed":
+            try:
+                yield row, hashlib.sha256((destination / row.output).read_bytes()).hexdigest()
+            except FileNotFoundError:
+                yield row, None
+            except OSError:
+                yield row, ""
+    for output in published(destination):
+        known = book.find(output)
+        if known is None or known.status == "failed":
+            extra.append(output)
+
+
+def _container_digests(destination: Path, book: Manifest, extra: list[str]) -> Iterator[tuple[Picture, str | None]]:
+    containers = _published_containers(destination, book)
+    present: set[str] = set()
+    for container in containers:
+        if container.path.is_file():
+            for block in container.read():
+                for id_, payload in zip(block.ids, block.payloads, strict=True):
+                    row = book.find(id_)
+                    if row is None or (row.status == "failed" and payload is not None):
+                        extra.append(id_)
+                    elif payload is not None:
+                        present.add(id_)
+                        yield row, hashlib.sha256(payload).hexdigest()
+    for row in book.pictures():
+        if row.status != "failed" and row.id not in present:
+            yield row, None
+    if destination.is_dir():
+        extra += [output for output in published(destination) if output not in book.about("files")]
+
+
+@dataclass(frozen=True)
+class UnlockReport:
+    """What was given back. psnr: the median over the pictures, in dB; pictures_psnr: of each, by id.
+
+    It is measured on the samples of each original that the manifest keeps, before a lossy format's own loss;
+    99 dB stands for samples that all came back exactly.
+    """
+
+    pictures: int
+    unlocked: int
+    failed: int
+    psnr: float | None
+    seconds: float
+    pictures_psnr: dict[str, float]
+    failures: list[tuple[str, str]]
+
+
+def unlock(
+    destination: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    key: Key | ReferenceSeed,
+    manifest: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> UnlockReport:
+    """Take the protection off published pictures, with the key and the manifest.
+
+    Started again after an interruption it finishes the rest. Pictures that ``fraction`` left out come through as
+    they are.
+
+    Raises InputError for a wrong key, and for whatever else the caller can mend.
+    """
+    started = time.monotonic()
+    destination, out = Path(destination), Path(out)
+    record = Path(manifest) if manifest is not None else default_manifest(destination)
+    check_apart(destination, out, record)
+    if not destination.exists():
+        raise expected("protected pictures", f"nothing at {destination}", "check the path")
+    with (
+        speaking(record),
+        Manifest.open(record) as book,
+        claimed(out, single_file=destination.is_file()) as partial,
+    ):
+        if book.about("key") != _check_value(key):
+            raise expected(f"the key that {record} was made with", "another", "name the right key file")
+        files = book.about("files")
+        for output in published(out):
+            if output not in files and book.find(output) is None:
+                raise expected(f"nothing in {out} but pictures unlocked before", repr(output), "choose another folder")
+        names = book.labels()
+        perturbation = _fit(protections.create(book.about("method"), **book.about("parameters")), names, key)
+        book.bind(perturbation.digests())
+        run = _Unlocking(book, _Context(perturbation, "keep", None, str(partial)), names, progress)
+        with Pool(_unlock_one, run.context, workers or cores()) as pool:
+            if files:
+                containers = _published_containers(destination, book)
+                for container in containers:
+                    target = out if destination.is_file() else out / container.name
+                    if not target.exists():
+                        run.container(pool, container, target)
+                for name in set(files) - {container.name for container in containers}:
+                    publish((destination / name).read_bytes(), Path(partial, "companion"), out / name)
+            else:
+                rows = (row for row in book.pictures("protected", "kept") if not (out / row.output).exists())
+                run.files(pool, rows, lambda row: (str(destination / row.output), str(out / row.output)))
+    return UnlockReport(
+        run.unlocked + len(run.failures),
+        run.unlocked,
+        len(run.failures),
+        statistics.median(run.psnr.values()) if run.psnr else None,
+        time.monotonic() - started,
+        run.psnr,
+        run.failures,
+    )
+
+
+def _published_containers(destination: Path, book: Manifest) -> Sequence[Container]:
+    """Open the containers of a destination under the names that their pictures have in the manifest."""
+    if destination.is_file():
+        return [open_container(destination, book.about("files")[0], book.about("classes"))]
+    opened = open_source(destination, book.about("classes"))
+    return opened.files if isinstance(opened, Containers) else []
+
+
+def preview(
+    source: str | os.PathLike[str],
+    *,
+    key: Key | ReferenceSeed,
+    out: str | os.PathLike[str],
+    method: str = "cuda",
+    options: Mapping[str, Any] | None = None,
+    classes: str = "folder",
+) -> Path:
+    """Draw a contact sheet: of one picture a class the original, the protected one and their difference.
+
+    Takes the first picture of each class that can be read. Raises InputError where there is none.
+    """
+    source, out = Path(source), Path(out)
+    pictures = open_source(source, classes)
+    names = sorted({entry.label for entry, _ in pictures.scan() if entry.error is None})
+    if isinstance(pictures, Containers) and pictures.class_names is not None:
+        names = list(pictures.class_names)
+    if not names:
+        raise expected("pictures to protect", f"none in {source}", "check the path")
+    perturbation = _fit(protections.create(method, **options or {}), names, key)
+    rows: dict[str, Row] = {}
+    for id_, label, pixels in _readable(pictures, rows):
+        protected = perturbation.apply(pixels[None], np.array([names.index(label)]), [id_])[0]
+        psnr, ssim = quality.psnr(pixels, protected), quality.ssim(pixels, protected)
+        rows[label] = Row(label, _eight_bit(pixels), _eight_bit(protected), psnr, ssim)
+    if not rows:
+        raise expected("pictures that can be read", f"none in {source}", "check the files")
+    sheet = io.BytesIO()
+    contact_sheet([rows[name] for name in names if name in rows], title=f"{method}: {source.name}").save(sheet, "PNG")
+    publish(sheet.getvalue(), out.with_name(out.name + ".partial"), out)
+    return out
+
+
+def _readable(pictures: Folder | Containers, done: Collection[str]) -> Iterator[tuple[str, str, Samples]]:
+    """Go through the pictures of classes that are not done yet, decoded; those that cannot be read are left out."""
+    if isinstance(pictures, Folder):
+        for entry, _ in pictures.scan():
+            if entry.error is None and entry.label not in done:
+                with contextlib.suppress(codec.PictureError, OSError):
+                    yield entry.id, entry.label, codec.decode((pictures.root / entry.id).read_bytes()).pixels
+        return
+    labels = {entry.id: entry.label for entry, _ in pictures.scan() if entry.error is None}
+    for container in pictures.files:
+        for block in container.read():
+            for id_, payload in zip(block.ids, block.payloads, strict=True):
+                if payload is not None and id_ in labels and labels[id_] not in done:
+                    with contextlib.suppress(codec.PictureError):
+                        pixels = codec.decode(payload).pixels if isinstance(payload, bytes) else payload
+                        yield id_, labels[id_], pixels
+
+
+def _eight_bit(pixels: Samples) -> NDArray[np.uint8]:
+    return (
+        (pixels >> np.uint16(8)).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)
+    )
