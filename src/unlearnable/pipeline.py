@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -265,7 +266,10 @@ class _Job:
     def read(self) -> bytes:
         """Return the encoded picture. Raises PictureError where there is none to be had."""
         try:
-            return self.source if isinstance(self.source, bytes) else Path(self.source).read_bytes()
+            if isinstance(self.source, bytes):
+                return self.source
+            with open(self.source, "rb") as file:
+                return file.read()
         except OSError as error:
             raise codec.PictureError(f"it cannot be read ({error.strerror})") from None
 
@@ -325,7 +329,7 @@ def _change(context: _Context, job: _Job, change: Callable[[Samples], tuple[Samp
     outcome = replace(outcome, sha256=hashlib.sha256(data).hexdigest())
     if job.target is None:
         return _Answer(outcome, data)
-    publish(data, Path(context.partial, str(job.row.number)), Path(job.target))
+    publish(data, os.path.join(context.partial, str(job.row.number)), job.target)
     return _Answer(outcome)
 
 
@@ -342,9 +346,13 @@ def _measured(original: Samples, protected: Samples, scale: float) -> Outcome:
 
 def _sample(pixels: Samples) -> Samples:
     """Take samples spread evenly over a picture, at the same places in every picture of its size."""
+    return pixels.reshape(-1)[_places(pixels.size)]
+
+
+@lru_cache(256)
+def _places(size: int) -> NDArray[np.int64]:
     golden = (math.sqrt(5) - 1) / 2
-    places = (np.arange(1, _SAMPLES + 1) * golden % 1 * pixels.size).astype(np.int64)
-    return pixels.reshape(-1)[places]
+    return (np.arange(1, _SAMPLES + 1) * golden % 1 * size).astype(np.int64)
 
 
 def _sampled_psnr(pixels: Samples, sample: bytes | None) -> float | None:

@@ -74,18 +74,19 @@ def writing(place: Path | str) -> Iterator[None]:
         ) from None
 
 
-def publish(data: bytes, partial: Path, target: Path) -> None:
+def publish(data: bytes, partial: str | Path, target: str | Path) -> None:
     """Write a whole file or none. Raises InputError where it cannot be written."""
     with writing(target):
         try:
-            partial.write_bytes(data)
+            with open(partial, "wb", buffering=0) as file:
+                file.write(data)
             try:
-                partial.replace(target)
+                os.replace(partial, target)
             except FileNotFoundError:  # its folder, most likely: made once it is needed
-                target.parent.mkdir(parents=True, exist_ok=True)
-                partial.replace(target)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.replace(partial, target)
         except OSError:
-            partial.unlink(missing_ok=True)
+            Path(partial).unlink(missing_ok=True)
             raise
 
 

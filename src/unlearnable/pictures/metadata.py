@@ -4,6 +4,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -40,8 +41,12 @@ def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:
     >>> jpeg_quality({0: _TABLES[75 - 1].tolist()})
     75
     """
-    luminance = np.asarray(tables[min(tables)])
-    return int(np.abs(_TABLES - luminance).sum(1).argmin()) + 1
+    return _quality_of(tuple(tables[min(tables)]))
+
+
+@lru_cache(256)  # the pictures of a folder mostly share their tables
+def _quality_of(luminance: tuple[int, ...]) -> int:
+    return int(np.abs(_TABLES - np.asarray(luminance)).sum(1).argmin()) + 1
 
 
 def without_thumbnail(exif: bytes) -> bytes:

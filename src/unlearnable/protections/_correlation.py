@@ -203,16 +203,16 @@ def _correlate(
 correlate = compiled(_correlate)
 
 
-def _shrink(image: Samples, factor: int, out: Samples) -> None:
-    """Average blocks of factor x factor pixels, rounded; a block at the border averages the pixels it has."""
+def _shrink(image: Samples, factor: int, kind: Sums, out: Samples) -> None:
+    """Average blocks of factor x factor pixels, rounded; a block at the border averages the pixels it has.
+
+    ``kind``: any array of the type to count in: float32 for 8-bit samples and factors below 256, else float64.
+    """
     height, width, channels = image.shape
-    rows_in, rows_out = (
-        image.reshape(height, width * channels),
-        out.reshape(out.shape[0], out.shape[1] * channels),
-    )
-    whole = width // factor * channels
+    rows_in, rows_out = image.reshape(height, width * channels), out.reshape(out.shape[0], out.shape[1] * channels)
+    whole = width // factor  # blocks that are not cut short
     columns = np.empty(width * channels, np.uint32)
-    totals = np.empty(out.shape[1] * channels, np.float64)
+    totals = np.empty(out.shape[1] * channels, kind.dtype)
     for i in range(out.shape[0]):
         top, bottom = i * factor, min(height, (i + 1) * factor)
         columns[:] = 0
@@ -221,17 +221,18 @@ def _shrink(image: Samples, factor: int, out: Samples) -> None:
             for j in range(columns.shape[0]):
                 columns[j] += row[j]
         totals[:] = 0
-        for c in range(channels):
-            for part in range(factor):
-                for j in range(c, whole, channels):
-                    totals[j] += columns[(j - c) * factor + part * channels + c]
-            for x in range(whole // channels * factor, width):
-                totals[whole + c] += columns[x * channels + c]
+        for part in range(factor):
+            for c in range(channels):
+                source, target = columns[part * channels + c :], totals[c:]
+                for x in range(whole + (whole * factor + part < width)):
+                    target[x * channels] += source[x * factor * channels]
         stored = rows_out[i]
-        for j in range(stored.shape[0]):
-            area = (bottom - top) * (factor if j < whole else width - whole // channels * factor)
-            # A quotient of whole numbers is never rounded up to the next whole number: this is exact.
-            stored[j] = np.int32((2 * totals[j] + area) / (2 * area))
+        for first, last, across in ((0, whole, factor), (whole, out.shape[1], width - whole * factor)):
+            area = kind.dtype.type((bottom - top) * across)
+            part, target = totals[first * channels : last * channels], stored[first * channels : last * channels]
+            for j in range(part.shape[0]):
+                # A quotient of whole numbers is never rounded up to the next whole number: this is exact.
+                target[j] = np.int32((part[j] + part[j] + area) / (area + area))
 
 
 shrink = compiled(_shrink)
@@ -271,7 +272,7 @@ def _correlate_scaled(
     inside = width * channels
     k = filter_.shape[0]
     small = np.empty((-(-height // factor), -(-width // factor), channels), image.dtype)
-    shrink(image, factor, small)
+    shrink(image, factor, filter_, small)
     low, narrow = small.shape[0], small.shape[1] * channels
     weights = np.zeros((k * k + _GROUP - 1) // _GROUP * _GROUP, filter_.dtype)
     weights[: k * k] = filter_.reshape(k * k)
@@ -282,42 +283,50 @@ def _correlate_scaled(
     blur = space[3]
 
     # The blur is stretched sideways at once, and downwards row by row.
-    left, right, shares = np.empty(inside, np.int64), np.empty(inside, np.int64), np.empty(inside, blur.dtype)
-    origin = np.empty(inside, np.int64)
+    left, right, shares = np.empty(inside, np.int32), np.empty(inside, np.int32), np.empty(inside, blur.dtype)
+    origin = np.empty(inside, np.int32)
     shift = (column - k // 2) * factor
     for x in range(width):
         first, second, share = stretched(x, factor, small.shape[1])
+        start = mirrored(x + shift, width)
         for c in range(channels):
             j = x * channels + c
             left[j], right[j], shares[j] = first * channels + c, second * channels + c, share
-            origin[j] = mirrored(x + shift, width) * channels + c
-    start, stop = min(max(-shift, 0), width) * channels, max(min(width - shift, width), 0) * channels
+            origin[j] = start * channels + c
     wide = np.empty((low, inside), blur.dtype)
     for i in range(low):
         line, stretch = blur[i], wide[i]
         for j in range(inside):
             stretch[j] = line[left[j]] + (line[right[j]] - line[left[j]]) * shares[j]
 
+    # The tap of 1 moves the picture; what it moves in over a border is reflected, the rest is one run of a row.
+    begin = min(max(-shift, 0), width) * channels
+    end = max(min(width - shift, width) * channels, begin)
     rows_in, rows_out = image.reshape(height, inside), out.reshape(height, inside)
-    sharp = np.empty(inside, image.dtype)
+    edges = np.empty(inside, image.dtype)
     sums = np.empty((1, inside), blur.dtype)
+    total = sums[0]
     highest = np.zeros(inside, blur.dtype)
+    peak = highest[0]
     for writing in range(2):  # the highest value first, so that no picture of sums has to be kept
         for y in range(height):
             line = rows_in[mirrored(y + (row - k // 2) * factor, height)]
-            if start < stop:
-                sharp[start:stop] = line[start + shift * channels : stop + shift * channels]
-            for j in range(min(start, inside)):
-                sharp[j] = line[origin[j]]
-            for j in range(max(stop, start), inside):
-                sharp[j] = line[origin[j]]
-            upper, lower, share = stretched(y, factor, low)
-            add_blur(sharp, wide[upper], wide[lower], blur.dtype.type(share), unit, sums[0])
+            for j in range(begin):
+                edges[j] = line[origin[j]]
+            for j in range(end, inside):
+                edges[j] = line[origin[j]]
+            i, j, share = stretched(y, factor, low)
+            upper, lower, weight = wide[i], wide[j], blur.dtype.type(share)
+            moved = line[begin + shift * channels :]
+            add_blur(edges[:begin], upper[:begin], lower[:begin], weight, unit, total[:begin])
+            add_blur(moved, upper[begin:end], lower[begin:end], weight, unit, total[begin:end])
+            add_blur(edges[end:], upper[end:], lower[end:], weight, unit, total[end:])
             if writing:
-                write_scaled(sums, highest.max(), full, False, rows_out[y : y + 1])
+                write_scaled(sums, peak, full, False, rows_out[y : y + 1])
             else:
                 highest_of(sums, highest)
-    return float(highest.max())
+        peak = highest.max()
+    return float(peak)
 
 
 correlate_scaled = compiled(_correlate_scaled)

@@ -1,0 +1,59 @@
+"""What several tests share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unlearnable import Key
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def key():
+    return Key(bytes(range(32)))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def draw_picture(rng, height=24, width=20):
+    """A smooth random colour picture, so that JPEG and filters treat it like a photograph."""
+    coarse = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def pictures(tmp_path, rng):
+    """A folder of two classes, three JPEG and two PNG pictures each, a nested folder and a file that is no picture."""
+    root = tmp_path / "pictures"
+    for name in ("cat", "dog"):
+        (root / name / "deep er").mkdir(parents=True)
+        for i in range(3):
+            draw_picture(rng).save(root / name / f"{i}.jpg", quality=75)
+        for i in range(2):
+            draw_picture(rng, 30, 17 + i).save(root / name / "deep er" / f"ü {i}.png")
+    (root / "readme.txt").write_text("hello")
+    return root
+
+
+def contents(folder):
+    """Every file below a folder: relative path to bytes."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+needs_shared_data = pytest.mark.skipif(
+    not SHARED.is_dir() and not os.environ.get("UNLEARNABLE_DATA"), reason="the shared data are not here"
+)
