@@ -37,6 +37,9 @@ _TURNED_BACK: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
+# Of the tags of a TIFF file, those that describe the picture; the others say how its samples are stored.
+# ImageDescription, Make, Model, Orientation, Software, DateTime, Artist, HostComputer, XMP, Copyright, IPTC, EXIF, GPS.
+_TIFF_KEPT: Final = frozenset((270, 271, 272, 274, 305, 306, 315, 316, 700, 33432, 33723, 34665, 34853))
 _ALPHA_FORMATS: Final = frozenset(("PNG", "WEBP", "TIFF", "GIF", "JPEG2000", "AVIF"))
 
 
@@ -152,6 +155,8 @@ def _metadata(image: Image.Image, kind: str) -> dict[str, Any]:
     kept: dict[str, Any] = {name: info[name] for name in ("icc_profile", "dpi", "comment") if info.get(name)}
     if kind == "TIFF":
         exif = image.getexif()
+        for tag in set(exif) - _TIFF_KEPT:
+            del exif[tag]
         kept["exif"] = exif.tobytes() if len(exif) else b""
         compression = info.get("compression", "raw")
         kept["compression"] = compression if compression in _LOSSLESS_TIFF else "tiff_deflate"

@@ -34,9 +34,10 @@ def decode(data: bytes) -> NDArray[np.uint16]:
     packed = b"".join(content for kind, content in png_chunks(data) if kind == b"IDAT")
     try:
         raw = inflate.decompress(packed, size)
+        inflate.decompress(inflate.unconsumed_tail, 1)  # on to the checksum
     except zlib.error as error:
         raise ValueError(f"broken pixel data ({error})") from None
-    if len(raw) < size:
+    if len(raw) < size or not inflate.eof:
         raise ValueError("pixel data cut short")
     lines = np.frombuffer(raw, np.uint8).reshape(height, length + 1).copy()
     if lines[:, 0].max() > 4:
