@@ -205,7 +205,7 @@ def test_sixteen_bit_colour(channels, rng):
 
 def test_broken_sixteen_bit_colour(rng):
     data = filtered_png(rng.integers(0, 65536, (6, 4, 3), dtype=np.uint16), [0] * 6)
-    for broken in (data[:60], data[:50] + b"\xff\xff" + data[52:], data[:28] + b"\1" + data[29:]):
+    for broken in (data[:60], data[:46] + b"\xff\xff" + data[48:], data[:28] + b"\1" + data[29:]):
         with pytest.raises(PictureError):
             decode(broken)
 
