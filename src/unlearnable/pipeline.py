@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 import unlearnable
 from unlearnable.errors import expected
 from unlearnable.keys import Key
-from unlearnable.pictures import codec, quality
+from unlearnable.pictures import codec
 from unlearnable.pictures.destination import check_apart, claimed, publish, published, writing
 from unlearnable.pictures.folder import Folder
 from unlearnable.pictures.manifest import Found, Manifest, Outcome, Picture, speaking
-from unlearnable.pictures.sheet import Row, contact_sheet
 from unlearnable.pictures.source import Containers, open_container, open_source
 from unlearnable.pictures.store import Block, Container
 from unlearnable.protections import protections
@@ -93,7 +92,7 @@ def protect(
     classes: "folder", "single" or the path of a CSV file of path,label (see :class:`Folder`).
     format: "keep" the pictures' own, or "png", "webp" (both without loss), "jpeg".
     quality: of JPEG, 1 to 100; by default each source's own, but at least 90.
-    workers: processes; by default one for each core.
+    workers: processes; by default one for each core. With 0 the work is done in this process.
     manifest: its file, outside source and destination; by default the destination's name with ``.manifest`` added.
     fraction: of the pictures that are protected, above 0 and at most 1, as an exact count; the key decides which. The
         others are written in the same way without protection.
@@ -110,8 +109,8 @@ def protect(
         raise expected("a fraction above 0 and at most 1", str(fraction), "1 protects every picture")
     if quality is not None and not 1 <= quality <= 100:
         raise expected("a quality from 1 to 100", str(quality), "leave it out to keep each picture's own")
-    if workers is not None and workers < 1:
-        raise expected("at least one worker", str(workers), "leave it out to use every core")
+    if workers is not None and workers < 0:
+        raise expected("0 workers or more", str(workers), "leave it out to use every core")
     if format != "keep" and format not in codec.SUFFIXES:
         raise expected(f"one of the formats keep, {', '.join(codec.SUFFIXES)}", format, "keep is what most people want")
     if isinstance(key, ReferenceSeed) and method != "cuda":
@@ -144,20 +143,21 @@ def protect(
         claimed(destination, single_file=source.is_file()) as partial,
         Manifest.create(record, about) as book,
     ):
-        if resumed:
-            _check_ours(destination, book)
-        book.add(_found(pictures, format))
-        if isinstance(pictures, Folder):
-            book.reopen(lambda output: os.path.exists(os.path.join(destination, output)))
-        names = _class_names(book, pictures)
-        if not names:
-            raise expected("pictures to protect", f"none in {source}", "check the path")
-        perturbation = _fit(protection, names, key)
-        book.bind(perturbation.digests())
-        if fraction < 1:
-            book.choose(_chosen(book, key, fraction, len(names), protection))
+        with book.dropped_on_error() if not resumed else contextlib.nullcontext():
+            if resumed:
+                _check_ours(destination, book)
+            book.add(_found(pictures, format))
+            if isinstance(pictures, Folder):
+                book.reopen(lambda output: os.path.exists(os.path.join(destination, output)))
+            names = _class_names(book, pictures)
+            if not names:
+                raise expected("pictures to protect", f"none in {source}", "check the path")
+            perturbation = _fit(protection, names, key)
+            book.bind(perturbation.digests())
+            if fraction < 1:
+                book.choose(_chosen(book, key, fraction, len(names), protection))
         run = _Protecting(book, _Context(perturbation, format, quality, str(partial)), names, progress, strict=strict)
-        with Pool(_protect_one, run.context, workers or cores()) as pool:
+        with Pool(_protect_one, run.context, cores() if workers is None else workers) as pool:
             if isinstance(pictures, Folder):
                 places = lambda row: (os.path.join(source, row.id), os.path.join(destination, row.output))  # noqa: E731
                 run.files(pool, book.pictures("pending"), places)
@@ -334,6 +334,8 @@ def _change(context: _Context, job: _Job, change: Callable[[Samples], tuple[Samp
 
 
 def _measured(original: Samples, protected: Samples, scale: float) -> Outcome:
+    from unlearnable.pictures import quality  # brings a compiler along, which only those need who change pictures
+
     psnr = quality.psnr(original, protected)
     return Outcome(
         "protected",
@@ -356,6 +358,8 @@ def _places(size: int) -> NDArray[np.int64]:
 
 
 def _sampled_psnr(pixels: Samples, sample: bytes | None) -> float | None:
+    from unlearnable.pictures import quality
+
     found, original = _sample(pixels), np.frombuffer(sample or b"", pixels.dtype)
     if found.shape != original.shape:  # another size than was published
         return None
@@ -645,7 +649,7 @@ def unlock(
         perturbation = _fit(protections.create(book.about("method"), **book.about("parameters")), names, key)
         book.bind(perturbation.digests())
         run = _Unlocking(book, _Context(perturbation, "keep", None, str(partial)), names, progress)
-        with Pool(_unlock_one, run.context, workers or cores()) as pool:
+        with Pool(_unlock_one, run.context, cores() if workers is None else workers) as pool:
             if files:
                 containers = _published_containers(destination, book)
                 for container in containers:
@@ -689,6 +693,9 @@ def preview(
 
     Takes the first picture of each class that can be read. Raises InputError where there is none.
     """
+    from unlearnable.pictures import quality
+    from unlearnable.pictures.sheet import Row, contact_sheet
+
     source, out = Path(source), Path(out)
     pictures = open_source(source, classes)
     names = sorted({entry.label for entry, _ in pictures.scan() if entry.error is None})

@@ -83,7 +83,10 @@ class _Batch(Generic[Task]):
 
 
 class Pool(Generic[Task, Result]):
-    """``size`` processes that all run ``function(context, task)``. A context manager; it ends its workers."""
+    """``size`` processes that all run ``function(context, task)``. A context manager; it ends its workers.
+
+    With a size of 0 there are none, and the work is done where the results are asked for.
+    """
 
     def __init__(self, function: Callable[[Any, Task], Result], context: object, size: int) -> None:
         """Start the workers. ``function`` must be importable; ``context`` and tasks are sent by pickle, in memory."""
@@ -103,6 +106,9 @@ class Pool(Generic[Task, Result]):
         ``size``: about how many bytes a task stands for. Tasks are taken as they are needed, never far ahead.
         Raises whatever ``function`` raises.
         """
+        if not self._workers:
+            yield from ((task, self._function(self._context, task)) for task in tasks)
+            return
         batches = _batched(tasks, size)
         done: dict[int, list[tuple[Task, Result | Lost]]] = {}
         following, last, exhausted = 0, 0, False

@@ -1,6 +1,6 @@
 """``unlearnable list``."""
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -8,7 +8,7 @@ import typer
 from unlearnable.cli.common import Json
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What can be listed."""
 
     protections = "protections"

@@ -43,7 +43,9 @@ def protect(
     ] = 1.0,
     workers: Workers = None,
     manifest: ManifestFile = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be protected.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first picture that cannot be protected.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Protect pictures. Interrupted, the same command finishes the rest."""
@@ -73,7 +75,10 @@ def protect(
     if json:
         print_json(report)
         return
-    kept, failed = f", {report.kept} kept as they are" * bool(report.kept), f", {report.failed} FAILED" * bool(report.failed)
+    kept, failed = (
+        f", {report.kept} kept as they are" * bool(report.kept),
+        f", {report.failed} FAILED" * bool(report.failed),
+    )
     typer.echo(
         f"Protected {report.protected:,} of {report.pictures:,} pictures in {report.seconds:.1f} s{kept}{failed};"
         f" {report.skipped:,} other files left alone."

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from unlearnable.pictures import metadata, png16
+from unlearnable.pictures import metadata
 
 Format = Literal["keep", "png", "webp", "jpeg"]
 
@@ -93,7 +93,9 @@ def decode(data: bytes) -> Picture:
             raise PictureError(f"{getattr(image, 'n_frames', 'several')} frames: animations are not supported")
         info = _metadata(image, kind)
         chunks = metadata.png_metadata(data) if kind == "PNG" else []
-        if png16.is_deep_colour_png(data):
+        if metadata.is_deep_colour_png(data):
+            from unlearnable.pictures import png16
+
             samples: NDArray[np.unsignedinteger[Any]] = png16.decode(data)
             colours = samples.shape[2] - 1 + samples.shape[2] % 2
             alpha = samples[..., colours] if colours < samples.shape[2] else None
@@ -190,6 +192,8 @@ def encode(picture: Picture, pixels: NDArray[np.unsignedinteger[Any]], to: Forma
         alpha = None if alpha is None else (alpha >> np.uint16(8)).astype(np.uint8)
     with _reasons():
         if pixels.dtype == np.uint16 and (pixels.shape[2] > 1 or alpha is not None):
+            from unlearnable.pictures import png16
+
             joined = pixels if alpha is None else np.dstack((pixels, alpha))
             return metadata.with_png_metadata(png16.encode(joined), picture.chunks)
         image = _image(pixels, alpha)

@@ -78,7 +78,7 @@ def publish(data: bytes, partial: str | Path, target: str | Path) -> None:
     """Write a whole file or none. Raises InputError where it cannot be written."""
     with writing(target):
         try:
-            with open(partial, "wb", buffering=0) as file:
+            with open(partial, "wb") as file:
                 file.write(data)
             try:
                 os.replace(partial, target)

@@ -3,12 +3,13 @@
 It is also the journal: a run that was stopped, however it was, goes on where its manifest ends.
 """
 
+import contextlib
 import itertools
 import json
+import os
 import sqlite3
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
@@ -92,10 +93,10 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 class Manifest:
     """An open manifest; a context manager. One process at a time can write to it."""
 
-    def __init__(self, path: Path, mode: Literal["rw", "rwc"]) -> None:
+    def __init__(self, path: Path) -> None:
         """Open the database; see :meth:`create` and :meth:`open`."""
         self.path = path
-        address = f"{path.absolute().as_uri()}?mode={mode}"
+        address = f"{path.absolute().as_uri()}?mode=rw"
         self._database = sqlite3.connect(address, uri=True, isolation_level=None, timeout=0)
 
     @classmethod
@@ -106,7 +107,12 @@ class Manifest:
         """
         wanted = {"format": _FORMAT} | {name: json.dumps(value, sort_keys=True) for name, value in about.items()}
         with speaking(path):
-            manifest = cls(path, "rwc")
+            try:
+                os.close(os.open(path, os.O_CREAT, 0o600))  # for its owner's eyes only
+            except OSError as error:
+                found = f"{path} ({error.strerror})"
+                raise expected("a place for the manifest", found, "name another with --manifest") from None
+            manifest = cls(path)
             database = manifest._database
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("PRAGMA journal_mode = WAL")
@@ -134,7 +140,7 @@ class Manifest:
         if not path.is_file():
             raise expected("a manifest", f"nothing at {path}", "name the file that protect reported")
         with speaking(path):
-            manifest = cls(path, "rw")
+            manifest = cls(path)
             manifest._about()
         return manifest
 
@@ -158,7 +164,17 @@ class Manifest:
         """Close the file; everything written so far is in it."""
         self._database.close()
 
-    @contextmanager
+    @contextlib.contextmanager
+    def dropped_on_error(self) -> Iterator[None]:
+        """Delete the manifest if what is done inside, before any picture is, goes wrong."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            self.path.unlink()
+            raise
+
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All of what is written inside, or, if anything goes wrong, nothing of it. An inner one joins the outer."""
         if self._database.in_transaction:
@@ -309,9 +325,9 @@ class Manifest:
         yield from self._database.execute("SELECT id, error FROM pictures WHERE status = 'failed' ORDER BY number")
 
 
-@contextmanager
+@contextlib.contextmanager
 def speaking(path: Path) -> Iterator[None]:
-    """Turn what SQLite says about a manifest into words for its owner."""
+    """Turn what SQLite and the system say about a manifest into words for its owner."""
     try:
         yield
     except sqlite3.DatabaseError as error:

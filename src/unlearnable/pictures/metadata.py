@@ -86,6 +86,13 @@ def without_xmp_thumbnails(packet: bytes) -> bytes:
     return _XMP_THUMBNAILS.sub(b"", packet)
 
 
+def is_deep_colour_png(data: bytes) -> bool:
+    """Tell whether these are the bytes of a PNG file of 16 bits a sample and more than one channel."""
+    return (
+        data.startswith(_PNG_SIGNATURE) and data[12:16] == b"IHDR" and data[24:25] == b"\x10" and data[25:26] != b"\0"
+    )
+
+
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Go through the chunks of a PNG file: (type, content). Stops where the file is cut short."""
     at = len(_PNG_SIGNATURE)

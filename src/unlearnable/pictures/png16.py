@@ -17,11 +17,6 @@ _CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
 _COLOUR_TYPES: Final = {channels: kind for kind, channels in _CHANNELS.items()}
 
 
-def is_deep_colour_png(data: bytes) -> bool:
-    """Tell whether these are the bytes of a PNG file of 16 bits a sample and more than one channel."""
-    return data.startswith(_SIGNATURE) and data[12:16] == b"IHDR" and data[24:25] == b"\x10" and data[25:26] != b"\0"
-
-
 def decode(data: bytes) -> NDArray[np.uint16]:
     """Return the picture as (height, width, channels) uint16. Raises ValueError for a broken or interlaced file."""
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")

@@ -16,10 +16,30 @@ from numpy.typing import NDArray
 BLOCK: Final = 256
 """Pictures in a block, at most."""
 
+BLOCK_BYTES: Final = 1 << 26
+"""Bytes of pictures in a block, unless one alone is larger."""
+
 PICTURE_SUFFIXES: Final = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .jp2 .avif".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".jp2",
+        ".avif",
+    ]
     # Not read, but pictures all the same: they are reported, not passed over.
-    + ".heic .heif .jxl .dng .cr2 .cr3 .nef .arw .orf .raf .rw2".split()
+    + [".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"]
 )
 """What the names of picture files end in, in lower case."""
 
@@ -53,6 +73,15 @@ class Block:
 
 Transform = Callable[[Block], Block]
 """Takes a block, returns one of the same ids with other payloads."""
+
+
+def transform_array(block: Block, transform: Transform) -> NDArray[np.unsignedinteger[Any]]:
+    """Transform a block that holds an array. Raises ValueError where the new array has another shape or type."""
+    old, new = block.payloads, transform(block).payloads
+    shape, answer = [(array.shape, array.dtype) if isinstance(array, np.ndarray) else None for array in (old, new)]
+    if shape != answer or not isinstance(new, np.ndarray):
+        raise ValueError(f"expected a transform that returns {shape} for {shape}, found {answer}")
+    return new
 
 
 class Container(ABC):
