@@ -9,7 +9,10 @@ import typer
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to fill.")] = Path("unlearnable-demo"),
 ) -> None:
-    """Show it all on a small real data set: protect, verify, train with and without. No data or network needed."""
+    """Show it all on a small real data set.
+
+    Protects it, verifies it and trains a network with and without the protection. Needs no data and no network.
+    """
     from unlearnable.demo import demo
 
     demo(out)

@@ -7,7 +7,10 @@ import typer
 
 
 def keygen(keyfile: Annotated[Path, typer.Argument(metavar="KEYFILE", help="The file to make.")]) -> None:
-    """Make a secret key: 256 random bits in a file that only you can read."""
+    """Make a secret key.
+
+    256 random bits in a file that only you can read.
+    """
     from unlearnable.keys import Key
 
     Key.generate().save(keyfile)

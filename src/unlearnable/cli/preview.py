@@ -18,7 +18,10 @@ def preview(
     kernel_size: KernelSize = None,
     blur: Blur = None,
 ) -> None:
-    """Draw a contact sheet: one picture a class, before, after and their difference."""
+    """Draw a contact sheet.
+
+    One picture a class: before, after and their difference.
+    """
     from unlearnable.pipeline import preview
 
     given = options(kernel_size, blur)

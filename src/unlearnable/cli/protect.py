@@ -48,7 +48,10 @@ def protect(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Protect pictures. Interrupted, the same command finishes the rest."""
+    """Protect pictures.
+
+    Names, sizes and metadata stay. Interrupted, the same command finishes the rest.
+    """
     from unlearnable.pipeline import protect
 
     secrets = secret(key, reference_seed)

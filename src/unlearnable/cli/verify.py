@@ -16,7 +16,10 @@ def verify(
     key: KeyFile = None,
     json: Json = False,
 ) -> None:
-    """Compare published pictures with the manifest. Exits with 1 if they differ or the key is another."""
+    """Compare published pictures with the manifest.
+
+    Exits with 1 if they differ, or if the key is another one.
+    """
     from unlearnable.keys import Key
     from unlearnable.pipeline import verify
 
