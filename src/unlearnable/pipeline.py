@@ -464,7 +464,7 @@ class _Protecting(_Run):
         self._noted = []
 
     def change_array(self, images: Samples, labels: NDArray[np.int64], rows: Sequence[Picture]) -> Samples:
-        chosen = np.array([row.chosen for row in rows])
+        chosen = np.array([row.chosen for row in rows], bool)
         ids = [row.id for row in rows if row.chosen]
         out, scales = images.copy(), np.zeros(len(rows))
         out[chosen], scales[chosen] = self.context.perturbation.apply_traced(images[chosen], labels[chosen], ids)
@@ -497,7 +497,7 @@ class _Unlocking(_Run):
 
     def change_array(self, images: Samples, labels: NDArray[np.int64], rows: Sequence[Picture]) -> Samples:
         out = images.copy()
-        locked = np.array([row.status == "protected" for row in rows])
+        locked = np.array([row.status == "protected" for row in rows], bool)
         ids = [row.id for row in rows if row.status == "protected"]
         scales = np.array([row.scale for row in rows], float)
         out[locked] = self.context.perturbation.restore(images[locked], labels[locked], ids, scales[locked])
@@ -674,6 +674,8 @@ def unlock(
 
 def _published_containers(destination: Path, book: Manifest) -> Sequence[Container]:
     """Open the containers of a destination under the names that their pictures have in the manifest."""
+    if not destination.exists():
+        return []
     if destination.is_file():
         return [open_container(destination, book.about("files")[0], book.about("classes"))]
     opened = open_source(destination, book.about("classes"))

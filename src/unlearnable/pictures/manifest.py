@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import sqlite3
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -276,7 +275,7 @@ class Manifest:
         return next(iter(self._rows("WHERE output = ?", output)), None)
 
     def _rows(self, where: str, *values: object) -> list[Picture]:
-        return [Picture(*row) for row in self._database.execute(f"{_SELECT} {where}", values)]
+        return [Picture(*row[:4], bool(row[4]), *row[5:]) for row in self._database.execute(f"{_SELECT} {where}", values)]
 
     def open_within(self, container: str) -> bool:
         """Tell whether a container has pictures still to be done."""
@@ -313,12 +312,15 @@ class Manifest:
 
     def medians(self) -> tuple[float | None, float | None]:
         """Return the medians of PSNR (dB) and SSIM over the protected pictures; None where there are none."""
-        values = [
-            [value for (value,) in self._database.execute(f"SELECT {column} FROM pictures WHERE {column} IS NOT NULL")]  # noqa: S608
-            for column in ("psnr", "ssim")
-        ]
-        psnr, ssim = (statistics.median(column) if column else None for column in values)
+        psnr, ssim = (self._median(column) for column in ("psnr", "ssim"))
         return psnr, ssim
+
+    def _median(self, column: Literal["psnr", "ssim"]) -> float | None:
+        known = f"FROM pictures WHERE {column} IS NOT NULL"
+        (count,) = self._database.execute(f"SELECT count(*) {known}").fetchone()
+        middle = f"SELECT {column} AS value {known} ORDER BY value LIMIT 2 - ? % 2 OFFSET (? - 1) / 2"
+        (median,) = self._database.execute(f"SELECT avg(value) FROM ({middle})", (count, count)).fetchone()
+        return None if median is None else float(median)
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """Go through the pictures that failed: id and reason."""
