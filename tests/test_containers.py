@@ -8,9 +8,9 @@ import tarfile
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import contents, draw_picture
 
 import unlearnable
+from tests.conftest import contents, draw_picture
 from unlearnable import InputError, Key
 from unlearnable.pictures import codec
 from unlearnable.pictures.manifest import Manifest

@@ -1,7 +1,7 @@
 """One way to compile a loop over pixels: with numba, cached on disk, free of the interpreter lock."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numba
 
@@ -16,6 +16,7 @@ def compiled(function: Function, *, reorder: bool = False) -> Function:
     bytes written have to be the same on every machine.
     """
     try:
-        return numba.njit(function, cache=True, nogil=True, fastmath=reorder, error_model="numpy")
+        made = numba.njit(function, cache=True, nogil=True, fastmath=reorder, error_model="numpy")
     except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-        return numba.njit(function, nogil=True, fastmath=reorder, error_model="numpy")
+        made = numba.njit(function, nogil=True, fastmath=reorder, error_model="numpy")
+    return cast("Function", made)

@@ -109,8 +109,8 @@ class Manifest:
             try:
                 os.close(os.open(path, os.O_CREAT, 0o600))  # for its owner's eyes only
             except OSError as error:
-                found = f"{path} ({error.strerror})"
-                raise expected("a place for the manifest", found, "name another with --manifest") from None
+                place = f"{path} ({error.strerror})"
+                raise expected("a place for the manifest", place, "name another with --manifest") from None
             manifest = cls(path)
             database = manifest._database
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -275,7 +275,8 @@ class Manifest:
         return next(iter(self._rows("WHERE output = ?", output)), None)
 
     def _rows(self, where: str, *values: object) -> list[Picture]:
-        return [Picture(*row[:4], bool(row[4]), *row[5:]) for row in self._database.execute(f"{_SELECT} {where}", values)]
+        rows = (Picture(*row) for row in self._database.execute(f"{_SELECT} {where}", values))
+        return [row._replace(chosen=bool(row.chosen)) for row in rows]
 
     def open_within(self, container: str) -> bool:
         """Tell whether a container has pictures still to be done."""

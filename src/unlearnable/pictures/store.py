@@ -19,28 +19,9 @@ BLOCK: Final = 256
 BLOCK_BYTES: Final = 1 << 26
 """Bytes of pictures in a block, unless one alone is larger."""
 
-PICTURE_SUFFIXES: Final = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".apng",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".jp2",
-        ".avif",
-    ]
-    # Not read, but pictures all the same: they are reported, not passed over.
-    + [".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"]
-)
+_READ: Final = ".jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .jp2 .avif"
+_REPORTED: Final = ".heic .heif .jxl .dng .cr2 .cr3 .nef .arw .orf .raf .rw2"  # not read, but never passed over
+PICTURE_SUFFIXES: Final = frozenset(f"{_READ} {_REPORTED}".split())
 """What the names of picture files end in, in lower case."""
 
 

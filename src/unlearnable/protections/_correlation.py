@@ -229,10 +229,10 @@ def _shrink(image: Samples, factor: int, kind: Sums, out: Samples) -> None:
         stored = rows_out[i]
         for first, last, across in ((0, whole, factor), (whole, out.shape[1], width - whole * factor)):
             area = kind.dtype.type((bottom - top) * across)
-            part, target = totals[first * channels : last * channels], stored[first * channels : last * channels]
-            for j in range(part.shape[0]):
+            sums, rounded = totals[first * channels : last * channels], stored[first * channels : last * channels]
+            for j in range(sums.shape[0]):
                 # A quotient of whole numbers is never rounded up to the next whole number: this is exact.
-                target[j] = np.int32((part[j] + part[j] + area) / (area + area))
+                rounded[j] = np.int32((sums[j] + sums[j] + area) / (area + area))
 
 
 shrink = compiled(_shrink)

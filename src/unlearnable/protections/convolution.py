@@ -133,13 +133,14 @@ class Bank:
 
 
 def _normalised(filters: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(filters, filters.sum(-1, keepdims=True))
+    return np.asarray(filters / filters.sum(-1, keepdims=True))
 
 
 def grid_unit(kernel_size: int, blur: float, full: int = 255) -> int:
     """Return the finest power of two, at most 2**14, on whose grid every sum of a filtered picture stays exact."""
     largest = full * (1 + (kernel_size**2 - 1) * blur)
-    return 1 << min(14, math.floor(math.log2((2**24 - 1) / largest)))
+    bits = math.floor(math.log2((2**24 - 1) / largest))
+    return 1 << min(14, bits)
 
 
 def draw_bank(class_names: Sequence[str], key: Key, kernel_size: int, blur: float, min_distance: float) -> Bank:
@@ -284,7 +285,8 @@ class ClasswiseConvolution(Perturbation):
         from unlearnable.protections._correlation import correlate, correlate_scaled
 
         check_images(images, labels, len(self.class_names))
-        images, classes = np.ascontiguousarray(images), labels.astype(np.int64)
+        images = np.ascontiguousarray(images)
+        classes: NDArray[np.int64] = labels.astype(np.int64)
         full = int(np.iinfo(images.dtype).max)
         bank, scale = self.setting(*images.shape[1:3])
         reference = self.style == "reference"
@@ -296,7 +298,7 @@ class ClasswiseConvolution(Perturbation):
                 correlate(
                     images[part],
                     filters,
-                    labels[part],
+                    classes[part],
                     full,
                     not reference,
                     reference,
