@@ -28,7 +28,7 @@ from unlearnable.pictures.manifest import Found, Manifest, Outcome, Picture, spe
 from unlearnable.pictures.source import Containers, open_container, open_source
 from unlearnable.pictures.store import Block, Container
 from unlearnable.protections import protections
-from unlearnable.protections.base import Perturbation, Protection
+from unlearnable.protections.base import ROUNDING, Perturbation, Protection
 from unlearnable.protections.convolution import Convolution, ReferenceSeed
 from unlearnable.workers import Lost, Pool, cores
 
@@ -295,11 +295,11 @@ class _Context:
 def _protect_one(context: _Context, job: _Job) -> _Answer:
     """Protect one picture: what the workers do."""
 
-    def change(pixels: Samples) -> tuple[Samples, Outcome]:
+    def change(picture: codec.Picture) -> tuple[Samples, Outcome]:
         if not job.row.chosen:
-            return pixels, Outcome("kept")
-        out, scales = context.perturbation.apply_traced(pixels[None], np.array([job.label]), [job.row.id])
-        return out[0], _measured(pixels, out[0], float(scales[0]))
+            return picture.pixels, Outcome("kept")
+        out, scales = context.perturbation.apply_traced(picture.pixels[None], np.array([job.label]), [job.row.id])
+        return out[0], _measured(picture.pixels, out[0], float(scales[0]))
 
     return _change(context, job, change)
 
@@ -307,20 +307,20 @@ def _protect_one(context: _Context, job: _Job) -> _Answer:
 def _unlock_one(context: _Context, job: _Job) -> _Answer:
     """Take the protection off one picture."""
 
-    def change(pixels: Samples) -> tuple[Samples, Outcome]:
+    def change(picture: codec.Picture) -> tuple[Samples, Outcome]:
         if job.row.status != "protected":
-            return pixels, Outcome("kept")
-        scales = np.array([job.row.scale])
-        out = context.perturbation.restore(pixels[None], np.array([job.label]), [job.row.id], scales)
+            return picture.pixels, Outcome("kept")
+        stored = picture.pixels[None], np.array([job.label]), [job.row.id], np.array([job.row.scale])
+        out = context.perturbation.restore(*stored, noise=math.hypot(ROUNDING, picture.noise))
         return out[0], Outcome("protected", psnr=_sampled_psnr(out[0], job.row.sample))
 
     return _change(context, job, change)
 
 
-def _change(context: _Context, job: _Job, change: Callable[[Samples], tuple[Samples, Outcome]]) -> _Answer:
+def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tuple[Samples, Outcome]]) -> _Answer:
     try:
         picture = codec.decode(job.read())
-        pixels, outcome = change(picture.pixels)
+        pixels, outcome = change(picture)
         data = codec.encode(picture, pixels, context.format, context.quality)
     except codec.PictureError as error:
         return _Answer(Outcome("failed", error=str(error)))

@@ -45,7 +45,7 @@ class CifarBatch(Container):
         for name, key in _META.items():
             meta = self.path.with_name(name)
             if meta.is_file():
-                names = _fields(meta, meta.read_bytes()).get(key)
+                names = _unpickled(meta)[1].get(key)
                 if not isinstance(names, list) or not all(isinstance(name, bytes | str) for name in names):
                     raise expected(f"a list of {key} in {meta}", "none", _AGAIN)
                 return [_text(name) for name in names]
@@ -73,8 +73,7 @@ class CifarBatch(Container):
             out.writelines(parts)
 
     def _load(self) -> "_Batch":
-        content = self.path.read_bytes()
-        fields = _fields(self.path, content)
+        content, fields = _unpickled(self.path)
         array, labels = fields.get("data"), fields.get("fine_labels", fields.get("labels"))
         if not isinstance(array, _Array) or not isinstance(labels, list):
             raise self._wrong(f"{', '.join(fields) or 'nothing'} in it")
@@ -118,14 +117,16 @@ def _text(name: bytes | str) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def _fields(path: Path, content: bytes) -> dict[str, Any]:
-    """Unpickle a dictionary. Raises InputError for any pickle but those of numbers, text and arrays of pixels."""
+def _unpickled(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Read a pickled dictionary. Raises InputError for any pickle but those of numbers, text and arrays of pixels."""
     try:
+        content = path.read_bytes()
         _check_sizes(content)
         fields = _Unpickler(content).load()
-        return {_text(key): value for key, value in fields.items()}
+        return content, {_text(key): value for key, value in fields.items()}
     except Exception as error:  # the documentation of pickle names some that it can raise, and says there are others
-        raise expected("a pickle of a CIFAR batch and no more", f"{path} ({error})", _AGAIN) from None
+        reason = str(error).partition("\n")[0]
+        raise expected("a pickle of a CIFAR batch and no more", f"{path} ({reason})", _AGAIN) from None
 
 
 def _check_sizes(content: bytes) -> None:

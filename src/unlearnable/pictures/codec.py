@@ -55,6 +55,7 @@ class Picture:
     alpha: (height, width) of the same type, or None.
     format: as Pillow names it; "JPEG" for the first picture of an MPO file (its others are previews and depth maps).
     info: what Pillow needs to write the same metadata; chunks: the same for PNG.
+    noise: standard deviation, in grey levels, of what the format's loss has done to the pixels; 0 without loss.
     """
 
     pixels: NDArray[np.unsignedinteger[Any]]
@@ -62,6 +63,7 @@ class Picture:
     format: str
     info: dict[str, Any] = field(default_factory=dict)
     chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
+    noise: float = 0.0
 
 
 @contextlib.contextmanager
@@ -107,7 +109,8 @@ def decode(data: bytes) -> Picture:
         # Pillow turns TIFF pictures, and no others, upright. They stay as they are stored, like the tag that says so.
         turned = image.transpose(_TURNED_BACK[orientation]) if orientation in _TURNED_BACK else image
         pixels, alpha = _samples(turned)
-    return Picture(pixels, alpha, kind, info, chunks)
+        noise = metadata.jpeg_noise(image.quantization) if isinstance(image, JpegImagePlugin.JpegImageFile) else 0.0
+    return Picture(pixels, alpha, kind, info, chunks, noise)
 
 
 @contextlib.contextmanager

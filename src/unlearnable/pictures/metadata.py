@@ -44,6 +44,15 @@ def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:
     return _quality_of(tuple(tables[min(tables)]))
 
 
+def jpeg_noise(tables: Mapping[int, Sequence[int]]) -> float:
+    """Estimate the standard deviation, in grey levels, of what quantisation by these tables does to a picture.
+
+    That of rounding each coefficient of the (orthonormal) cosine transform to a multiple of its table's entry.
+    """
+    luminance = np.asarray(tables[min(tables)], np.float64)
+    return float(np.sqrt((luminance**2).mean() / 12))
+
+
 @lru_cache(256)  # the pictures of a folder mostly share their tables
 def _quality_of(luminance: tuple[int, ...]) -> int:
     return int(np.abs(_TABLES - np.asarray(luminance)).sum(1).argmin()) + 1

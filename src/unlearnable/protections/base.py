@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unlearnable.keys import Key
 from unlearnable.registry import Registry
+
+ROUNDING: Final = 12**-0.5
+"""Standard deviation of what rounding to whole grey levels does."""
 
 Images = NDArray[np.unsignedinteger[Any]]
 """Pictures of one size: (count, height, width, channels), uint8 or uint16, with 1 to 4 colour channels, no alpha."""
@@ -41,8 +44,13 @@ class Perturbation(ABC):
         """Return the protected pictures and, for each, the number that :meth:`restore` needs beside the key."""
 
     @abstractmethod
-    def restore(self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64]) -> Images:
-        """Take the protection off again, as well as the stored precision allows."""
+    def restore(
+        self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64], noise: float = ROUNDING
+    ) -> Images:
+        """Take the protection off again, as well as the stored precision allows.
+
+        ``noise``: standard deviation, in grey levels, of what storing them has done to the protected pictures.
+        """
 
     @abstractmethod
     def digests(self) -> dict[str, str]:

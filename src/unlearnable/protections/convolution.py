@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 from unlearnable.errors import expected
 from unlearnable.keys import Key
 from unlearnable.protections.base import (
+    ROUNDING,
     Classed,
     Images,
     Labels,
@@ -118,7 +119,7 @@ class Bank:
     @property
     def kernel_size(self) -> int:
         """The side k of a filter."""
-        return self.weights.shape[-1]
+        return int(self.weights.shape[-1])
 
     @cached_property
     def peaks(self) -> NDArray[np.int64]:
@@ -139,7 +140,7 @@ def _normalised(filters: NDArray[np.float64]) -> NDArray[np.float64]:
 def grid_unit(kernel_size: int, blur: float, full: int = 255) -> int:
     """Return the finest power of two, at most 2**14, on whose grid every sum of a filtered picture stays exact."""
     largest = full * (1 + (kernel_size**2 - 1) * blur)
-    bits = math.floor(math.log2((2**24 - 1) / largest))
+    bits: int = math.floor(math.log2((2**24 - 1) / largest))
     return 1 << min(14, bits)
 
 
@@ -313,13 +314,15 @@ class ClasswiseConvolution(Perturbation):
         in_parallel(work, len(images), images.nbytes)
         return out, highest / bank.unit
 
-    def restore(self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64]) -> Images:
+    def restore(
+        self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64], noise: float = ROUNDING
+    ) -> Images:
         """Undo the convolution (see :mod:`unlearnable.protections.deconvolution`); ``ids`` play no part."""
         from unlearnable.protections.deconvolution import deconvolve
 
         check_images(images, labels, len(self.class_names))
         bank, scale = self.setting(*images.shape[1:3])
-        return deconvolve(images, labels, traces, bank, scale, reflect=self.style == "keyed")
+        return deconvolve(images, labels, traces, bank, scale, reflect=self.style == "keyed", noise=noise)
 
     def digests(self) -> dict[str, str]:
         """Return a digest of each class's filters, by class name; it tells nothing about them."""
