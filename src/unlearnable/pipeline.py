@@ -25,7 +25,7 @@ from unlearnable.pictures import codec
 from unlearnable.pictures.destination import check_apart, claimed, publish, published, writing
 from unlearnable.pictures.folder import Folder
 from unlearnable.pictures.manifest import Found, Manifest, Outcome, Picture, speaking
-from unlearnable.pictures.source import Containers, open_container, open_source
+from unlearnable.pictures.source import Containers, in_order, open_container, open_source
 from unlearnable.pictures.store import Block, Container
 from unlearnable.protections import protections
 from unlearnable.protections.base import ROUNDING, Perturbation, Protection
@@ -224,8 +224,8 @@ def _found(pictures: Folder | Containers, format: codec.Format) -> Iterator[Foun
 
 
 def _class_names(book: Manifest, pictures: Folder | Containers) -> list[str]:
-    """Order the classes by their labels where the source has any, else by name."""
-    found = book.classes()
+    """Order the classes by their labels where the source has any, else by name or number."""
+    found = in_order(book.classes())
     if isinstance(pictures, Containers) and pictures.class_names is not None:
         known = list(pictures.class_names)
         return known + [name for name in found if name not in known] if found else []

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -189,6 +190,9 @@ def serve(handle: int) -> None:
                 inbox.put(connection.recv())
         except (EOFError, OSError):
             os._exit(0)
+        except BaseException:  # what was sent cannot be loaded: nothing can be done here
+            traceback.print_exc()
+            os._exit(1)
 
     Thread(target=receive, daemon=True).start()
     function, context = inbox.get()

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from unlearnable import InputError, Key, ReferenceSeed
 from unlearnable.protections.convolution import (
-    MIN_DISTANCE,
     ClasswiseConvolution,
     Convolution,
     default_blur,
+    default_distance,
+    distances_to,
     draw_bank,
     grid_unit,
     preset,
@@ -130,22 +131,46 @@ def test_neither_order_nor_number_of_classes_nor_labels_matter():
     one, other = fitted("cat", "dog", "owl"), fitted("owl", "cat", "dog")
     for k, bank in one.banks.items():
         assert np.array_equal(bank.weights, other.banks[k].weights[[1, 2, 0]])
-    alone = fitted("dog")
-    assert np.array_equal(alone.banks[3].weights[0], one.banks[3].weights[1])  # nothing had to keep a distance
 
 
+def slow_distance(one, other):
+    """The least over all translations and mirroring, by trying each."""
+    k = len(one)
+    one, other = one / one.sum(), other / other.sum()
+    still = np.pad(one, k - 1)
+    best = np.inf
+    for turned in (other, other[:, ::-1]):
+        for y in range(2 * k - 1):
+            for x in range(2 * k - 1):
+                moved = np.zeros_like(still)
+                moved[y : y + k, x : x + k] = turned
+                best = min(best, np.linalg.norm(still - moved))
+    return best
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_distance_is_blind_to_translation_and_mirroring(k, rng):
+    filters = rng.random((6, k, k))
+    wanted = [slow_distance(one, filters[0]) for one in filters]
+    assert np.allclose(distances_to(filters, filters[0]), wanted, atol=1e-7)
+    moved = np.zeros((2, 5, 5))
+    moved[0, :3, :3] = moved[1, 1:4, 2:] = rng.random((3, 3))
+    moved[1] = moved[1, :, ::-1]
+    assert distances_to(moved, moved[0])[1] < 1e-7
+
+
+@pytest.mark.parametrize("count", [10, 150])
 @pytest.mark.parametrize(("kernel_size", "blur"), [(3, 0.3), (5, 0.1333), (9, 0.06)])
-def test_any_two_filters_keep_their_distance(kernel_size, blur):
-    names = [f"class {i}" for i in range(300)]
-    drawn = draw_bank(names, KEY, kernel_size, blur, min_distance=0)
-    kept = draw_bank(names, KEY, kernel_size, blur, MIN_DISTANCE)
-    others = ~np.eye(300, dtype=bool)
-    assert drawn.distances()[others].min() < MIN_DISTANCE or kernel_size > 3  # else this shows nothing
-    assert kept.distances()[others].min() >= MIN_DISTANCE
-    shuffled = draw_bank(names[::-1], KEY, kernel_size, blur, MIN_DISTANCE)
+def test_any_two_filters_keep_their_distance(kernel_size, blur, count):
+    names = [f"class {i}" for i in range(count)]
+    least = default_distance(kernel_size, blur, count)
+    kept = draw_bank(names, KEY, kernel_size, blur)
+    others = ~np.eye(count, dtype=bool)
+    assert kept.distances()[others].min() >= least
+    shuffled = draw_bank(names[::-1], KEY, kernel_size, blur)
     assert np.array_equal(shuffled.weights[::-1], kept.weights)
-    slow = [[np.linalg.norm(a / a.sum() - b / b.sum()) for b in kept.weights[:9]] for a in kept.weights[:9]]
-    assert np.allclose(kept.distances()[:9, :9], slow, atol=1e-6)
+    if (kernel_size, count) == (3, 150):  # without the rule some would come closer: the test can fail
+        assert draw_bank(names, KEY, kernel_size, blur, 0).distances()[others].min() < least
 
 
 def test_a_distance_that_cannot_be_kept_is_said():
@@ -161,7 +186,9 @@ def test_reference_seed_zero_is_the_published_code():
     assert np.allclose(bank.weights[:2], [first, second], atol=1e-6)
     assert np.allclose(bank.weights[:2].sum((1, 2)), [2.5514, 2.1786], atol=1e-4)
     hundred = fitted(*map(str, range(100)), key=ReferenceSeed(0)).banks[3]
-    distances = hundred.distances() + np.eye(100)
+    shapes = hundred.weights.reshape(100, 9).astype(float)
+    shapes /= shapes.sum(1, keepdims=True)
+    distances = np.linalg.norm(shapes[:, None] - shapes[None], axis=-1) + np.eye(100)
     assert round(distances.min(), 4) == 0.0498
     assert sorted(np.unravel_index(distances.argmin(), (100, 100))) == [1, 42]
 

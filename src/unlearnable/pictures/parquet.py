@@ -227,11 +227,10 @@ def _preferred(found: list[str], names: Sequence[str]) -> list[str]:
 
 def _bytes_type(type: Any) -> Any:
     """Return the type of the bytes in a column that may hold pictures; None for any other column."""
-    if pa.types.is_struct(type):
-        place = type.get_field_index("bytes")
-        return None if place < 0 else _bytes_type(type.field(place).type)
-    binary = pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type)
-    return type if binary else None
+    place = type.get_field_index("bytes") if pa.types.is_struct(type) else -1
+    value = type.field(place).type if place >= 0 else type
+    binary = pa.types.is_binary(value) or pa.types.is_large_binary(value) or pa.types.is_binary_view(value)
+    return value if binary else None
 
 
 def _is_label_type(type: Any) -> bool:

@@ -1,7 +1,7 @@
 """Whatever holds pictures, opened by looking at it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -48,7 +48,18 @@ class Containers:
     @property
     def class_names(self) -> Sequence[str] | None:
         """The classes in the order of their labels, where the files say so."""
-        return self.files[0].class_names if self.classes == "folder" else None
+        if self.classes != "folder":
+            return None
+        orders = [container.class_names for container in self.files]
+        if any(order is None for order in orders):
+            return None
+        return in_order(dict.fromkeys(name for order in orders for name in order or ()))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Order class names: as they come if they are words, by value if they are all numbers."""
+    names = list(names)
+    return sorted(names, key=int) if names and all(name.isdecimal() for name in names) else names
 
 
 def open_source(path: Path, classes: str = "folder") -> Folder | Containers:
@@ -60,8 +71,9 @@ def open_source(path: Path, classes: str = "folder") -> Folder | Containers:
     if not path.is_dir():
         raise expected(_KINDS, f"nothing at {path}", "check the path")
     if meta := [name for name in _CIFAR_META if (path / name).is_file()]:
-        from unlearnable.pictures.cifar import CifarBatch, cifar_batches
+        from unlearnable.pictures.cifar import CifarBatch, cifar_batches, is_cifar_folder
 
+    if meta and is_cifar_folder(path):
         return Containers(path, [CifarBatch(batch, batch.name) for batch in cifar_batches(path)], classes, meta)
     shards = []
     for parent, folders, files in os.walk(path):
@@ -86,8 +98,8 @@ def open_container(path: Path, name: str, classes: str) -> Container:
         case ".tar":
             from unlearnable.pictures.webdataset import WebDataset
 
-            return WebDataset(path, name)
+            return WebDataset(path, name, labelled=classes == "folder")
         case _:
             from unlearnable.pictures.npz import Npz
 
-            return Npz(path, name)
+            return Npz(path, name, labelled=classes == "folder")

@@ -35,11 +35,8 @@ from unlearnable.protections.base import (
     protections,
 )
 
-MIN_DISTANCE: Final = 0.05
-"""Between any two classes' filters, each divided by its sum: root of the summed squared differences."""
-
 _FORMAT: Final = "unlearnable-convolution-1"
-_DRAWS: Final = 10_000  # of a filter that keeps its distance, before giving up
+_DRAWS: Final = 2_000  # of a filter that keeps its distance, before giving up
 _REFERENCE_SIZE: Final = 224  # the picture size, in pixels, of the paper's largest setting
 _KERNELS: Final = (
     (100, 3),
@@ -128,13 +125,37 @@ class Bank:
         return np.stack(np.divmod(flat, self.kernel_size), axis=1)
 
     def distances(self) -> NDArray[np.float64]:
-        """Measure the distance of any two filters, each divided by its sum: (classes, classes), 0 on the diagonal."""
-        shape = _normalised(self.weights.astype(np.float64).reshape(len(self.weights), -1))
-        return np.asarray(np.linalg.norm(shape[:, None] - shape[None], axis=-1))
+        """Measure how far any two filters lie apart (see :func:`distances_to`): (classes, classes), 0 for itself."""
+        filters = self.weights.astype(np.float64)
+        return np.stack([distances_to(filters, one) for one in filters])
 
 
-def _normalised(filters: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(filters / filters.sum(-1, keepdims=True))
+def distances_to(filters: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure how far filters, (count, k, k), lie from another one, (k, k): (count,).
+
+    Root of the summed squared differences, each filter divided by its sum, at the translation and mirroring at which
+    the two are closest: networks are trained on pictures moved about and mirrored, so those tell no classes apart.
+    """
+    k = one.shape[-1]
+    size = (2 * k - 1, 2 * k - 1)
+    filters, one = (f / f.sum((-2, -1), keepdims=True) for f in (filters, one))
+    both = np.fft.rfft2(np.stack([one, one[:, ::-1]]), size).conj()
+    overlap = np.fft.irfft2(np.fft.rfft2(filters, size)[:, None] * both, size).max((1, 2, 3))
+    return np.asarray(np.sqrt(np.maximum((filters**2).sum((1, 2)) + (one**2).sum() - 2 * overlap, 0)))
+
+
+def default_distance(kernel_size: int, blur: float, classes: int) -> float:
+    """Return the distance that filters keep unless another is asked for, by how many they are.
+
+    For ten classes, a little over the expected distance of two filters that agree in all but their random taps; it
+    falls with the fourth root of the number of classes, so that a few draws for each class always suffice.
+
+    >>> [round(default_distance(3, 0.3, classes), 3) for classes in (10, 100, 1000)]
+    [0.177, 0.1, 0.056]
+    """
+    taps = kernel_size**2 - 1
+    spread = math.sqrt(taps / 6) * blur / (1 + taps * blur / 2)
+    return float(2 * spread * max(classes, 10) ** -0.25)
 
 
 def grid_unit(kernel_size: int, blur: float, full: int = 255) -> int:
@@ -144,38 +165,40 @@ def grid_unit(kernel_size: int, blur: float, full: int = 255) -> int:
     return 1 << min(14, bits)
 
 
-def draw_bank(class_names: Sequence[str], key: Key, kernel_size: int, blur: float, min_distance: float) -> Bank:
-    """Draw the filters of these classes.
+def draw_bank(
+    class_names: Sequence[str], key: Key, kernel_size: int, blur: float, min_distance: float | None = None
+) -> Bank:
+    """Draw the filters of these classes, at least ``min_distance`` apart (:func:`default_distance` if not given).
 
     Each class draws from a stream of its own, so that neither the order nor the labels of the classes matter. To
     keep filters apart, classes choose one after another in a secret order that the key fixes, each taking the first
-    filter of its stream that lies at least ``min_distance`` from those chosen before. So the guarantee holds for any
-    two classes, and a filter depends on the *set* of classes at most: at the default distance and ten classes a
-    first draw is hardly ever turned down.
+    filter of its stream that keeps its distance from those chosen before. So the guarantee holds for any two
+    classes, and a filter depends on the *set* of classes at most.
 
     Raises InputError where so many classes cannot keep that distance.
     """
     parameters = {"kernel_size": kernel_size, "blur": blur}
     unit = grid_unit(kernel_size, blur)
-    weights = np.empty((len(class_names), kernel_size, kernel_size), np.float32)
-    chosen: list[NDArray[np.float64]] = []
-    order = sorted(range(len(class_names)), key=lambda label: key.rank("cuda-order", class_names[label]))
-    for label in order:
+    count = len(class_names)
+    least = default_distance(kernel_size, blur, count) if min_distance is None else min_distance
+    chosen = np.empty((count, kernel_size, kernel_size))
+    weights = np.empty(chosen.shape, np.float32)
+    order = sorted(range(count), key=lambda label: key.rank("cuda-order", class_names[label]))
+    for place, label in enumerate(order):
         stream = key.stream("cuda-filter", class_names[label], parameters)
         for _ in range(_DRAWS):
             taps = np.floor(stream.uniform(kernel_size**2) * blur * unit)
             taps[stream.integer(kernel_size**2)] = unit
-            shape = _normalised(taps)
-            if not chosen or np.linalg.norm(np.asarray(chosen) - shape, axis=1).min() >= min_distance:
+            chosen[place] = taps.reshape(kernel_size, kernel_size) / unit
+            if place == 0 or distances_to(chosen[:place], chosen[place]).min() >= least:
                 break
         else:
             raise expected(
-                f"filters at least {min_distance} apart",
-                f"no room for {len(class_names)} of them at kernel size {kernel_size} and blur {blur}",
+                f"filters at least {least:.3g} apart",
+                f"no room for {count} of them at kernel size {kernel_size} and blur {blur}",
                 "choose a larger kernel size or blur, or a smaller distance",
             )
-        chosen.append(shape)
-        weights[label] = (taps / unit).reshape(kernel_size, kernel_size)
+        weights[label] = chosen[place]
     return Bank(weights, unit)
 
 
@@ -202,14 +225,15 @@ class Convolution(Protection):
 
     kernel_size: side k of the filters, odd, 1 to 31; chosen by picture size (see :func:`preset`) if not given.
     blur: p_b, the upper end of the taps beside the 1, above 0 and at most 1; goes with k if not given.
-    min_distance: kept between the filters of any two classes (see :data:`MIN_DISTANCE`); not in reference mode.
+    min_distance: kept between the filters of any two classes, at least 0 and below 1 (see :func:`default_distance`,
+        which goes by the number of classes, if not given); not in reference mode.
 
     Raises InputError for values outside these ranges.
     """
 
     kernel_size: int | None = None
     blur: float | None = None
-    min_distance: float = MIN_DISTANCE
+    min_distance: float | None = None
 
     def __post_init__(self) -> None:
         k, blur = self.kernel_size, self.blur
@@ -217,8 +241,8 @@ class Convolution(Protection):
             raise expected("an odd kernel size from 1 to 31", str(k), "choose 3 for small pictures, 9 for large ones")
         if blur is not None and not 0 < blur <= 1:
             raise expected("a blur above 0 and at most 1", str(blur), "choose 0.3 with 3x3 filters, 0.06 with 9x9")
-        if not 0 <= self.min_distance < 1:
-            raise expected("a distance of at least 0 and below 1", str(self.min_distance), f"try {MIN_DISTANCE}")
+        if self.min_distance is not None and not 0 <= self.min_distance < 1:
+            raise expected("a distance of at least 0 and below 1", str(self.min_distance), "leave it out")
 
     def settings(self) -> list[Setting]:
         """List the kernel sizes this protection may use; one alone, unless pictures choose by their size."""
