@@ -49,10 +49,21 @@ class Accuracy(NamedTuple):
 class Estimate(NamedTuple):
     """A share of ``samples`` draws, and its 95 % interval (Clopper and Pearson's, which is exact)."""
 
-    accuracy: float
+    value: float
     low: float
     high: float
     samples: int
+
+
+def interval(hits: int, samples: int) -> Estimate:
+    """Return a share of draws with its interval.
+
+    >>> [round(number, 3) for number in interval(0, 10)]
+    [0.0, 0.0, 0.308, 10]
+    """
+    low = float(beta.ppf(0.025, hits, samples - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(0.975, hits + 1, samples - hits)) if hits < samples else 1.0
+    return Estimate(hits / samples, low, high, samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +176,7 @@ def monte_carlo_classes(means: ArrayLike, filters: Sequence[Filter], *, samples:
             for (invert, log_volume), centre in zip(undo, centres, strict=True)
         ]
         right += int(np.sum(np.argmax(likelihoods, axis=0) == labels))
-    return Estimate(
-        right / samples,
-        float(beta.ppf(0.025, right, samples - right + 1)) if right else 0.0,
-        float(beta.ppf(0.975, right + 1, samples - right)) if right < samples else 1.0,
-        samples,
-    )
+    return interval(right, samples)
 
 
 def poisoned_rule(mu: ArrayLike, a_negative: Filter, a_positive: Filter) -> PoisonedRule:
