@@ -81,7 +81,8 @@ class QuadraticRule:
 
         def shift(multiplier: Vector) -> Matrix:
             stiffness = curvature + multiplier[:, None]
-            return np.divide(-0.5 * gradient, stiffness, out=np.zeros_like(gradient), where=stiffness > 0)
+            part = np.divide(-0.5 * gradient, stiffness, out=np.zeros_like(gradient), where=stiffness > 0)
+            return np.asarray(part, dtype=np.float64)
 
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)

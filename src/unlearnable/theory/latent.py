@@ -30,6 +30,7 @@ Scaling = Literal["1/k", "1/d"]
 
 _HERMITE: Final = np.polynomial.hermite_e.hermegauss(80)
 _LEGENDRE: Final = np.polynomial.legendre.leggauss(200)
+_ROUNDING: Final = 1e-15  # of |W mu|: an adversary that small changes no digit
 _FAR: Final = 9.0  # standard deviations; a normal number is beyond with probability 1e-19
 
 
@@ -120,12 +121,15 @@ def robust_shift(mu: ArrayLike, W: ArrayLike, epsilon: float, p: float = 2) -> R
     that are not 0.
     """
     mean, features, epsilon = _checked(mu, W, epsilon)
-    if p == 2:
-        weights = _robust_ball(mean, features, epsilon)
-    elif p == math.inf:
-        weights = _robust_cube(mean, features, epsilon)
-    else:
+    if p not in (2, math.inf):
         raise expected("p = 2 or inf", f"p = {p}", "for other norms use linear_risks with a theta of your own")
+    size = float(np.linalg.norm(features @ mean, p))
+    if size <= epsilon:
+        weights = np.zeros(len(features))
+    elif epsilon <= _ROUNDING * size:
+        weights = np.linalg.pinv(features).T @ mean
+    else:
+        weights = (_robust_ball if p == 2 else _robust_cube)(mean, features, epsilon)
     direction = features.T @ weights
     if not weights.any():
         return RobustShift(mean, weights, 0.0)
@@ -140,10 +144,6 @@ def robust_shift(mu: ArrayLike, W: ArrayLike, epsilon: float, p: float = 2) -> R
 def _robust_ball(mean: Vector, features: Matrix, epsilon: float) -> Vector:
     left, singular, right = np.linalg.svd(features, full_matrices=False)
     coordinates, gram = right @ mean, singular**2
-    if gram @ coordinates**2 <= epsilon**2:
-        return np.zeros(len(features))
-    if epsilon == 0:
-        return np.asarray(left @ (coordinates / singular))
 
     def excess(log_multiplier: float) -> float:
         shifted = coordinates / (1 + math.exp(log_multiplier) * gram)
@@ -160,10 +160,6 @@ def _robust_ball(mean: Vector, features: Matrix, epsilon: float) -> Vector:
 
 def _robust_cube(mean: Vector, features: Matrix, epsilon: float) -> Vector:
     seen = features @ mean
-    if np.abs(seen).max() <= epsilon:
-        return np.zeros(len(features))
-    if epsilon == 0:
-        return np.asarray(np.linalg.pinv(features).T @ mean)
     # With w = z - mu: the least |w| under -W w >= W mu - epsilon and W w >= -W mu - epsilon.
     both = np.concatenate([-features, features])
     level = np.concatenate([seen - epsilon, -seen - epsilon])
