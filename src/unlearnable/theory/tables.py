@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.datasets import load_digits
 
 from unlearnable.errors import expected
-from unlearnable.theory.adversarial_fit import fit_linear, fit_quadratic, risk
+from unlearnable.theory.adversarial_fit import Rule, fit_linear, fit_quadratic, risk
 from unlearnable.theory.checks import Vector, numbers
 from unlearnable.theory.factor_analysers import fit_factor_analysers
 from unlearnable.theory.filter_design import distortion, strongest_filters
@@ -98,7 +98,7 @@ def dimensions(norm: float = 5.0, filters: Sequence[float] = (0.05, 0.1, 0.2, 0.
     return Table(rows, {"norm": norm, "a_negative": 0.0, "mean": "equal entries"})
 
 
-def many_classes(d: int = 100, norm: float = 4.0, samples: int = 10_000, seed: int = 0) -> Table:
+def many_classes(d: int = 100, norm: float = 4.0, samples: int = 4_000, seed: int = 0) -> Table:
     """Draw the accuracy for 2 to 50 classes: random means, the filters a spread evenly over [0, a_max]."""
     rows: list[dict[str, Value]] = []
     for classes, most in product((2, 3, 5, 10, 20, 50), (0.0, 0.2, 0.5)):
@@ -114,7 +114,7 @@ def budgets(norm: float = 2.5, d: int = 24, seed: int = 0) -> Table:
     mu, rng = flat_mean(d, norm), np.random.default_rng(seed)
     rows: list[dict[str, Value]] = []
     for taps in (3, 5, 7):
-        for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
+        for share in (0.1, 0.3, 0.45, 0.6, 0.75):
             found = strongest_filters(mu, share * norm, taps=taps, starts=2, seed=seed)
             rows.append({"kind": "strongest", "taps": taps, "distortion": share, "exact": found.accuracy})
         for most in np.linspace(0.05, 0.98, 12).tolist():
@@ -127,7 +127,7 @@ def budgets(norm: float = 2.5, d: int = 24, seed: int = 0) -> Table:
     return Table(rows, {"norm": norm, "d": d, "seed": seed, "mean": "equal entries", "distortion": "|(A-I)mu| / |mu|"})
 
 
-def pictures(side: int = 16, norm: float = 5.0, draws: int = 4, seed: int = 0) -> Table:
+def pictures(side: int = 16, norm: float = 2.5, draws: int = 4, seed: int = 0) -> Table:
     """Compute the accuracy for pictures filtered in two dimensions with reflection: random filters, k = 3, 5, 9.
 
     The mean is a smooth random picture. The tap of 1 is in the middle; p_b = 2 s / (k^2 - 1) for taps that sum to s
@@ -138,7 +138,7 @@ def pictures(side: int = 16, norm: float = 5.0, draws: int = 4, seed: int = 0) -
     picture = np.cos(2 * np.pi * wave) + 0.5 * np.cos(2 * np.pi * (wave.T[::-1] * 2)) + 1
     mu = (picture * (norm / np.linalg.norm(picture))).ravel()
     rows: list[dict[str, Value]] = []
-    for k, total in product((3, 5, 9), (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)):
+    for k, total in product((3, 5, 9), (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9)):
         blur = 2 * total / (k * k - 1)
         accuracies, spent = [], []
         for _ in range(draws):
@@ -191,10 +191,10 @@ def link_risks(epsilons: Sequence[float] = (0.25, 0.5, 1.0), k: int = 20, norm: 
     return Table(rows, {"k": k, "norm": norm, "draws": draws, "scaling": "1/k", "p": 2, "link": "logistic"})
 
 
-def nonlinear(epsilon: float = 0.5, k: int = 10, norm: float = 2.0, draws: int = 4, samples: int = 1000) -> Table:
+def nonlinear(epsilon: float = 0.5, k: int = 10, norm: float = 2.0, draws: int = 4, samples: int = 500) -> Table:
     """Bracket the AR of the standard-optimal rule on a curved surface against d/k; W's entries N(0, 1/k)."""
     rows: list[dict[str, Value]] = []
-    for ratio in RATIOS:
+    for ratio in RATIOS[:-1]:
         found = [
             nonlinear_risks(
                 draw_direction(k, norm, rng), draw_features(int(k * ratio), k, rng), epsilon, samples=samples, seed=seed
@@ -266,7 +266,10 @@ def digit_risks(
             for half in (samples // 2, 1000)
         )
         for training, trained_at in (("standard", 0.0), ("adversarial", epsilon)):
-            rules = {"linear": fit_linear(*train, trained_at), "quadratic": fit_quadratic(*train, trained_at)}
+            rules: dict[str, Rule] = {
+                "linear": fit_linear(*train, trained_at),
+                "quadratic": fit_quadratic(*train, trained_at),
+            }
             for name, rule in rules.items():
                 row: dict[str, Value] = {"k": k, "rule": name, "training": training, "standard": risk(rule, *test)}
                 rows.append(row | {"adversarial": risk(rule, *test, epsilon)})
