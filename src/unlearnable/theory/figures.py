@@ -24,7 +24,7 @@ from unlearnable.theory.tables import Table, Value
 
 _COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
-_STYLE: Final[dict[str, Any]] = {
+_STYLE: Final[Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 9.5,
@@ -133,13 +133,11 @@ def _draw_map(table: Table) -> Figure:
     norms = table.values("norm")
     figure = Figure(figsize=(7.2, 4.9))
     rows = figure.subplots(2, len(norms), sharex=True, sharey=True)
-    levels = np.linspace(0.5, 1, 11)
     for row, kind in zip(rows, ("exact", "chernoff"), strict=True):
         for axes, norm in zip(row, norms, strict=True):
             a = np.unique(table.column("a_positive", norm=norm))
             values = np.clip(table.column(kind, norm=norm).reshape(len(a), len(a)), 0.5, 1)
-            shown = axes.contourf(a, a, values, levels, cmap="cividis")
-            axes.contour(a, a, values, levels[1::2], colors="white", linewidths=0.5)
+            shown = axes.pcolormesh(a, a, values, cmap="cividis", vmin=0.5, vmax=1, rasterized=True)
             axes.set_aspect("equal")
             axes.grid(visible=False)
             axes.set_title(f"{'exact' if kind == 'exact' else 'upper bound'}, ‖μ‖ = {norm:g}")
@@ -198,17 +196,16 @@ def _draw_classes(table: Table) -> Figure:
 
 
 def _draw_budgets(table: Table) -> Figure:
-    figure, panels = _panels(2)
-    for axes, kind in zip(panels, table.values("kind"), strict=True):
-        for index, taps in enumerate(table.values("taps")):
-            x, y = (table.column(name, kind=kind, taps=taps) for name in ("distortion", "exact"))
-            order = np.argsort(x)
-            _line(axes, x[order], y[order], index, f"{taps} taps")
-        axes.set_title(f"{kind} filters" if kind == "strongest" else "random filters (mean of 20 pairs)")
+    figure, panels = _panels(len(table.values("taps")))
+    for index, (axes, taps) in enumerate(zip(panels, table.values("taps"), strict=True)):
+        x, y = (table.column(name, kind="random", taps=taps) for name in ("distortion", "exact"))
+        axes.plot(x, y, ".", color="#888888", markersize=4, label="random pairs")
+        x, y = (table.column(name, kind="strongest", taps=taps) for name in ("distortion", "exact"))
+        _line(axes, x, y, index, "strongest pair found")
+        axes.set_title(f"{taps} taps")
         axes.set_xlabel("distortion ‖(A − I)μ‖ / ‖μ‖")
+        axes.legend(loc="lower left")
     panels[0].set_ylabel("clean accuracy")
-    panels[0].legend()
-    panels[1].set_xlim(panels[0].get_xlim())
     return figure
 
 
@@ -216,7 +213,15 @@ def _draw_pictures(table: Table) -> Figure:
     figure, panels = _panels(2)
     for index, k in enumerate(table.values("k")):
         for axes, name in zip(panels, ("blur", "distortion"), strict=True):
-            _line(axes, table.column(name, k=k), table.column("exact", k=k), index, f"k = {k}")
+            axes.errorbar(
+                table.column(name, k=k),
+                table.column("exact", k=k),
+                2 * table.column("exact_error", k=k),
+                color=_COLOURS[index],
+                marker=_MARKERS[index],
+                label=f"k = {k}",
+                capsize=2,
+            )
     panels[0].set_xscale("log")
     panels[0].set_xlabel("$p_b$")
     panels[1].set_xlabel("distortion ‖(A − I)μ‖ / ‖μ‖")
@@ -291,6 +296,7 @@ def _draw_nonlinear(table: Table) -> Figure:
             label=label,
             capsize=2,
         )
+    axes.set_ylim(0, 1)
     axes.set_ylabel("risk of the standard-optimal rule")
     axes.legend()
     return figure
@@ -327,7 +333,7 @@ def _draw_digits(table: Table) -> Figure:
         axes.set_xlabel("latent dimension k of the mixture (d = 64)")
         axes.set_title(f"{rule} rule")
     panels[0].set_ylabel("risk")
-    panels[1].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -353,33 +359,33 @@ _CUDA: Final = (
         "dimensions",
         "The more dimensions, the weaker the filter that is enough",
         "The mean keeps its length while the dimension grows: the clean task stays as easy (accuracy 0.9999997), the "
-        "protected one collapses, because each dimension adds evidence of *which filter* was used.",
+        "protected one collapses, because each dimension adds evidence of which filter was used.",
         tables.dimensions,
         _draw_dimensions,
     ),
     Plot(
         "many_classes",
         "More than two classes",
-        "Shares of random draws with 95 % intervals; the filters' a are spread evenly over the classes. With many "
-        "classes, neighbouring filters come close, and the collapse is to a few likely classes, not to guessing.",
+        "Shares of random draws with 95 % intervals; the filters' a are spread evenly over the classes. Two classes "
+        "fall to guessing; the more classes share the same range of filters, the further above guessing they stay.",
         tables.many_classes,
         _draw_classes,
     ),
     Plot(
         "budgets",
         "Which filters for how much distortion",
-        "Left, the pair of filters with the least clean accuracy found within a budget of distortion; right, random "
-        "pairs, the mean of 20. A designed pair reaches chance at a distortion where random ones have hardly begun. "
-        "Longer filters protect a little more, because the two classes can then use different taps.",
+        "The pair of filters with the least clean accuracy found for a distortion (the larger of the two classes'), "
+        "and random pairs. Choosing the pair matters: random ones of the same distortion often protect hardly at all. "
+        "More taps help a little, because the two classes can then use different ones.",
         tables.budgets,
         _draw_budgets,
     ),
     Plot(
         "pictures",
         "Pictures: which p_b and which k",
-        "Two-dimensional filters with reflected borders, as pictures get them; exact, averaged over random pairs. For "
-        "a given distortion a small filter protects more: a large one with many small taps differs less between "
-        "classes, since its taps average out.",
+        "Two-dimensional filters with reflected borders, as pictures get them; exact for each pair of random filters, "
+        "mean of the pairs with two standard errors. For a given distortion a small filter protects more: the many "
+        "small taps of a large one average out, and its classes differ less.",
         tables.pictures,
         _draw_pictures,
     ),
