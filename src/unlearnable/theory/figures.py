@@ -375,7 +375,7 @@ _CUDA: Final = (
         "budgets",
         "Which filters for how much distortion",
         "The pair of filters with the least clean accuracy found for a distortion (the larger of the two classes'), "
-        "and random pairs. Choosing the pair matters: random ones of the same distortion often protect hardly at all. "
+        "and random pairs. Choosing the pair matters: random ones with five taps or more protect hardly at all. "
         "More taps help a little, because the two classes can then use different ones.",
         tables.budgets,
         _draw_budgets,
@@ -385,7 +385,8 @@ _CUDA: Final = (
         "Pictures: which p_b and which k",
         "Two-dimensional filters with reflected borders, as pictures get them; exact for each pair of random filters, "
         "mean of the pairs with two standard errors. For a given distortion a small filter protects more: the many "
-        "small taps of a large one average out, and its classes differ less.",
+        "small taps of a large one average out, and its classes differ less. Beside the 1, taps sum to less than 1 on "
+        "average: beyond, a filter is soon too close to singular to compute with.",
         tables.pictures,
         _draw_pictures,
     ),

@@ -137,7 +137,7 @@ def pictures(side: int = 16, norm: float = 2.5, draws: int = 6, seed: int = 0) -
     picture = np.cos(2 * np.pi * wave) + 0.5 * np.cos(2 * np.pi * (wave.T[::-1] * 2)) + 1
     mu = (picture * (norm / np.linalg.norm(picture))).ravel()
     rows: list[dict[str, Value]] = []
-    for k, total in product((3, 5, 9), (0.1, 0.2, 0.4, 0.6, 0.9, 1.2, 1.8, 2.4)):
+    for k, total in product((3, 5, 9), (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)):
         blur = 2 * total / (k * k - 1)
         accuracies, spent = [], []
         for _ in range(draws):
