@@ -330,7 +330,7 @@ def _draw_digits(table: Table) -> Figure:
             axes.set_xscale("log", base=2)
         ticks = [float(value) for value in table.values("k")]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.set_xlabel("latent dimension k of the mixture (d = 64)")
+        axes.set_xlabel(f"latent dimension k of the mixture (d = {table.settings['d']})")
         axes.set_title(f"{rule} rule")
     panels[0].set_ylabel("risk")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
