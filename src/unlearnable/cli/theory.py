@@ -1,0 +1,37 @@
+"""``unlearnable theory``: the figures and numbers of a model."""
+
+import json as json_format
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unlearnable.errors import expected
+
+
+class Model(StrEnum):
+    """What there is a theory of."""
+
+    cuda = "cuda"
+    latent = "latent"
+
+
+def theory(
+    model: Annotated[Model, typer.Argument(help="cuda: Gaussian mixtures under CUDA; latent: latent models.")],
+    out: Annotated[Path, typer.Option(help="Folder for the figures, their numbers, and the page that explains them.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Compute and draw what is known in theory, in one to three minutes."""
+    try:
+        from unlearnable.theory.figures import report
+    except ModuleNotFoundError as error:
+        raise expected("the theory extra", f"no {error.name}", "pip install 'unlearnable[theory]'") from None
+    if out.exists() and not out.is_dir():
+        raise expected("a folder", f"a file at {out}", "name another with --out")
+    written = report(model.value, out)
+    if json:
+        found = {"page": str(written.page), "figures": written.figures, "seconds": round(written.seconds, 1)}
+        typer.echo(json_format.dumps(found))
+    else:
+        typer.echo(f"{len(written.figures)} figures in {written.seconds:.0f} s: open {written.page}")

@@ -1,0 +1,1 @@
+"""Gaussian mixtures under CUDA and latent models: numbers and figures, no networks."""
