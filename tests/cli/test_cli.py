@@ -41,6 +41,7 @@ Commands:
   verify   Compare published pictures with the manifest.
   unlock   Take the protection off again, with the key and the manifest.
   preview  Draw a contact sheet.
+  theory   Draw what is known in theory.
   list     List the names that other commands take.
   demo     Show it all on a small real data set.
 """
@@ -50,7 +51,7 @@ def test_help_is_what_we_mean_it_to_be():
     assert run("--help").stdout == HELP
 
 
-@pytest.mark.parametrize("verb", ["keygen", "protect", "verify", "unlock", "preview", "list", "demo"])
+@pytest.mark.parametrize("verb", ["keygen", "protect", "verify", "unlock", "preview", "theory", "list", "demo"])
 def test_every_help_fits_80_columns(verb):
     shown = run(verb, "--help")
     assert shown.returncode == 0

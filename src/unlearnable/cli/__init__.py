@@ -5,7 +5,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from unlearnable.cli import demo, keygen, listing, preview, protect, unlock, verify
+from unlearnable.cli import demo, keygen, listing, preview, protect, theory, unlock, verify
 from unlearnable.errors import InputError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(protect.protect)
 app.command()(verify.verify)
 app.command()(unlock.unlock)
 app.command()(preview.preview)
+app.command()(theory.theory)
 app.command("list")(listing.list_names)
 app.command()(demo.demo)
 

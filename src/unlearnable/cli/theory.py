@@ -22,7 +22,10 @@ def theory(
     out: Annotated[Path, typer.Option(help="Folder for the figures, their numbers, and the page that explains them.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Compute and draw what is known in theory, in one to three minutes."""
+    """Draw what is known in theory.
+
+    Figures, their numbers and a page that explains them, in one to three minutes.
+    """
     try:
         from unlearnable.theory.figures import report
     except ModuleNotFoundError as error:
