@@ -149,20 +149,23 @@ class Pool(Generic[Task, Result]):
 
     def _replace(self, worker: _Worker, done: dict[int, list[tuple[Task, Result | Lost]]]) -> None:
         """Put another worker in the place of one that died, after going through what it left, task by task."""
-        self._workers.remove(worker)
-        worker.end()
-        fresh = _Worker(self._function, self._context)
-        self._workers.append(fresh)
-        for batch in worker.waiting:
+        left = list(worker.waiting)
+        worker = self._restarted(worker)
+        for batch in left:
             done[batch.number] = []
             for task in batch.tasks:
-                result = fresh.run(task)
-                if isinstance(result, Lost):
-                    self._workers.remove(fresh)
-                    fresh.end()
-                    fresh = _Worker(self._function, self._context)
-                    self._workers.append(fresh)
+                for _ in range(2):
+                    result = worker.run(task)
+                    if not isinstance(result, Lost):
+                        break
+                    worker = self._restarted(worker)
                 done[batch.number].append((task, result))
+
+    def _restarted(self, worker: _Worker) -> _Worker:
+        worker.end()
+        fresh = _Worker(self._function, self._context)
+        self._workers[self._workers.index(worker)] = fresh
+        return fresh
 
 
 def _batched(tasks: Iterable[Task], size: Callable[[Task], int]) -> Iterator[_Batch[Task]]:
