@@ -70,7 +70,8 @@ def demo(out: Path, *, seed: int = 0, echo: Callable[[str], None] = print) -> De
     """Protect scikit-learn's handwritten digits, and train one network on them as they were and as protected.
 
     The pictures, the key, a contact sheet and a page that explains it all go to ``out``: a new folder, an empty one,
-    or one with an earlier demo. That is replaced, but for its key, so that the same seed shows the same again.
+    or one with an earlier demo. That is replaced, but for its key: the same seed shows the same again (on the same
+    machine, with as many threads).
 
     seed: decides which pictures are for testing, and the training.
     echo: called with each line there is to tell.

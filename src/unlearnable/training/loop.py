@@ -94,7 +94,7 @@ def train(
     precision: Precision = "auto",
     progress: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
-    """Train a classifier with cross-entropy. Same arguments, same kind of device: same numbers.
+    """Train a classifier with cross-entropy. Same arguments, same machine, as many threads: same numbers.
 
     images, labels: (count, height, width, channels) and (count,).
     model: builds the network, which takes floats on the 0 to 1 scale; called under the seed.
