@@ -324,6 +324,70 @@ def test_bad_options(pictures, tmp_path, key, options, message):
     assert not (tmp_path / "out.manifest").exists()
 
 
+def test_links_in_a_destination_are_not_written_through(pictures, tmp_path, key):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "cat").symlink_to(pictures / "cat")
+    before = contents(pictures)
+    with pytest.raises(InputError, match="holds something else"):
+        protect(pictures, tmp_path / "out", key)
+    (tmp_path / "out" / "cat").unlink()
+    protect(pictures, tmp_path / "out", key)
+    (tmp_path / "out" / "originals").symlink_to(pictures)
+    assert unlearnable.verify(tmp_path / "out").extra == ["originals"]
+    assert contents(pictures) == before
+
+
+def test_a_preview_overwrites_nothing_but_a_preview(pictures, tmp_path, key):
+    key.save(tmp_path / "key")
+    for place in (pictures / "cat" / "0.jpg", tmp_path / "key"):
+        before = place.read_bytes()
+        with pytest.raises(InputError):
+            unlearnable.preview(pictures, key=key, out=place)
+        assert place.read_bytes() == before
+    for _ in range(2):
+        unlearnable.preview(pictures, key=key, out=tmp_path / "new" / "sheet.png")
+
+
+def test_a_fraction_that_chooses_nothing_writes_nothing(pictures, tmp_path, key):
+    with pytest.raises(InputError, match="raise it"):
+        protect(pictures, tmp_path / "out", key, fraction=0.01)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.manifest").exists()
+
+
+def test_strict_sees_what_is_known_from_the_start(pictures, tmp_path, key):
+    (pictures / "cat" / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="--strict"):
+        protect(pictures, tmp_path / "out", key, strict=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_place_one_stands_in(pictures, tmp_path, key, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    protect(pictures, ".", key)
+    assert (tmp_path / "out.manifest").exists()
+    assert unlearnable.verify(".").ok
+
+
+def test_pictures_beside_containers(pictures, tmp_path, key):
+    np.savez(pictures / "cat" / "more.npz", images=np.zeros((1, 2, 2, 3), np.uint8), labels=np.zeros(1, int))
+    with pytest.raises(InputError, match="or one of container files"):
+        protect(pictures, tmp_path / "out", key)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="a file to write"):
+        protect(pictures / "cat" / "more.npz", tmp_path / "folder", key)
+
+
+def test_a_picture_that_went_bad_is_taken_back(pictures, tmp_path, key):
+    protect(pictures, tmp_path / "out", key)
+    (pictures / "cat" / "0.jpg").write_bytes(b"bad")
+    assert protect(pictures, tmp_path / "out", key).failed == 1
+    assert not (tmp_path / "out" / "cat" / "0.jpg").exists()
+    report = unlearnable.verify(tmp_path / "out")
+    assert (report.ok, report.failed) == (True, 1)
+
+
 def test_only_black_pictures_cannot_be_protected(tmp_path, key):
     (tmp_path / "in" / "a").mkdir(parents=True)
     Image.new("RGB", (9, 9)).save(tmp_path / "in" / "a" / "black.png")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import unlearnable
-from unlearnable.errors import expected
+from unlearnable.errors import InputError, expected
 from unlearnable.keys import Key
 from unlearnable.pictures import codec
 from unlearnable.pictures.destination import check_apart, claimed, publish, published, writing
@@ -131,6 +131,8 @@ def protect(
         "fraction": fraction,
         "files": pictures.names if isinstance(pictures, Containers) else [],
     }
+    if source.is_file() and destination.is_dir():
+        raise expected("a file to write", f"the folder {destination}", f"name {destination / source.name}")
     resumed = record.exists()
     if not resumed and (destination.is_file() or (destination.is_dir() and next(published(destination), None))):
         raise expected(
@@ -147,6 +149,9 @@ def protect(
             if resumed:
                 _check_ours(destination, book)
             book.add(_found(pictures, format))
+            if strict:
+                for id_, error in book.failures():
+                    raise _not_strict(id_, error)
             if isinstance(pictures, Folder):
                 book.reopen(lambda output: os.path.exists(os.path.join(destination, output)))
             names = _class_names(book, pictures)
@@ -155,12 +160,17 @@ def protect(
             perturbation = _fit(protection, names, key)
             book.bind(perturbation.digests())
             if fraction < 1:
-                book.choose(_chosen(book, key, fraction, len(names), protection))
+                chosen = _chosen(book, key, fraction, len(names), protection)
+                if not any(chosen):
+                    raise expected("a fraction of one picture at least", f"{fraction} of {len(chosen)}", "raise it")
+                book.choose(chosen)
         run = _Protecting(book, _Context(perturbation, format, quality, str(partial)), names, progress, strict=strict)
         with Pool(_protect_one, run.context, cores() if workers is None else workers) as pool:
             if isinstance(pictures, Folder):
                 places = lambda row: (os.path.join(source, row.id), os.path.join(destination, row.output))  # noqa: E731
                 run.files(pool, book.pictures("pending"), places)
+                for row in book.pictures("failed"):  # it may have been protected before it went bad
+                    Path(destination, row.output).unlink(missing_ok=True)
             else:
                 for container in pictures.files:
                     target = destination if source.is_file() else destination / container.name
@@ -192,7 +202,8 @@ def protect(
 
 def default_manifest(destination: Path) -> Path:
     """Return where the manifest of a destination lies unless it is named: beside it."""
-    return destination.with_name(destination.name + ".manifest")
+    place = Path(os.path.abspath(destination))
+    return place.with_name(place.name + ".manifest")
 
 
 @dataclass(frozen=True)
@@ -443,6 +454,11 @@ class _Run(ABC):
                 self._progress(self._done, self._all)
 
 
+def _not_strict(id_: str, error: str) -> InputError:
+    remedy = "mend it, or leave --strict out"
+    return expected("pictures that can all be protected (--strict)", f"{id_!r}: {error}", remedy)
+
+
 class _Protecting(_Run):
     """Protects pictures and keeps the journal."""
 
@@ -454,8 +470,7 @@ class _Protecting(_Run):
     def note(self, row: Picture, outcome: Outcome) -> None:
         self._noted.append((row.number, outcome))
         if outcome.status == "failed" and self._strict:
-            remedy = "mend it, or leave --strict out"
-            raise expected("pictures that can all be protected (--strict)", f"{row.id!r}: {outcome.error}", remedy)
+            raise _not_strict(row.id, str(outcome.error))
         self.tick()
 
     def write_down(self) -> None:
@@ -511,8 +526,8 @@ class _Unlocking(_Run):
 class VerifyReport:
     """How a destination compares with its manifest. changed, missing, extra: ids.
 
-    unfinished: pictures that the run has not come to yet; they count as missing. key: whether it is the right one;
-    None if none was given.
+    unfinished: pictures that the run has not come to yet; they count as missing. failed: pictures that could not be
+    protected, and are not there. key: whether it is the right one; None if none was given.
     """
 
     ok: bool
@@ -520,6 +535,7 @@ class VerifyReport:
     missing: list[str]
     extra: list[str]
     unfinished: int
+    failed: int
     key: bool | None
 
 
@@ -552,7 +568,7 @@ def verify(
             if progress and done % 500 == 0:
                 progress(done, sum(counts.values()))
     ok = not (changed or missing or extra) and right is not False
-    return VerifyReport(ok, changed, missing, extra, counts["pending"], right)
+    return VerifyReport(ok, changed, missing, extra, counts["pending"], counts["failed"], right)
 
 
 def _check_value(key: Key | ReferenceSeed) -> str:
@@ -597,10 +613,11 @@ def _container_digests(destination: Path, book: Manifest, extra: list[str]) -> I
 
 @dataclass(frozen=True)
 class UnlockReport:
-    """What was given back. psnr: the median over the pictures, in dB; pictures_psnr: of each, by id.
+    """What was given back.
 
-    It is measured on the samples of each original that the manifest keeps, before a lossy format's own loss;
-    99 dB stands for samples that all came back exactly.
+    pictures: gone through this time, without those that were there already.
+    psnr: the median over the pictures, in dB; pictures_psnr: of each, by id. Measured on the samples of each original
+        that the manifest keeps, before a lossy format's own loss; 99 dB stands for samples that all came back exactly.
     """
 
     pictures: int
@@ -698,8 +715,11 @@ def preview(
     from unlearnable.pictures import quality
     from unlearnable.pictures.sheet import Row, contact_sheet
 
-    source, out = Path(source), Path(out)
+    source, out = Path(source), Path(os.path.abspath(out))
     pictures = open_source(source, classes)
+    check_apart(source, out)
+    if out.exists() and not (out.is_file() and out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"):
+        raise expected("a new file, or an earlier sheet", f"something else at {out}", "name another with --out")
     names = sorted({entry.label for entry, _ in pictures.scan() if entry.error is None})
     if isinstance(pictures, Containers) and pictures.class_names is not None:
         names = list(pictures.class_names)
@@ -715,6 +735,8 @@ def preview(
         raise expected("pictures that can be read", f"none in {source}", "check the files")
     sheet = io.BytesIO()
     contact_sheet([rows[name] for name in names if name in rows], title=f"{method}: {source.name}").save(sheet, "PNG")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     publish(sheet.getvalue(), out.with_name(out.name + ".partial"), out)
     return out
 

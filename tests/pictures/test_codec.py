@@ -105,6 +105,22 @@ def test_no_thumbnail_of_the_original_is_published(order, rng):
     assert b"kept" in out
 
 
+def test_no_preview_hides_elsewhere(rng):
+    preview = b"\xff\xd8\xff the unprotected picture \xff\xd9"
+    block = Image.Exif()
+    block[0x0112] = 6
+    block.get_ifd(0x8769)[0x927C] = b"MAKER" + preview + b"after"
+    out = encode(decode(saved(draw_picture(rng), "JPEG", exif=block)), np.zeros((24, 20, 3), np.uint8), "keep", None)
+    assert b"unprotected" not in out
+    assert b"after" in out
+    packed = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"<xmp:Thumbnails>unprotected</xmp:Thumbnails>")
+    chunks = [(b"iTXt", packed), (b"tEXt", b"Raw profile type exif\0756e70726f746563746564"), (b"tEXt", b"Author\0me")]
+    picture = decode(metadata.with_png_metadata(saved(draw_picture(rng), "PNG"), chunks))
+    assert picture.chunks == [(b"tEXt", b"Author\0me")]
+    tiff = decode(saved(draw_picture(rng), "TIFF", tiffinfo={700: b"<xmp:Thumbnails>unprotected</xmp:Thumbnails>"}))
+    assert b"unprotected" not in encode(tiff, tiff.pixels, "keep", None)
+
+
 def test_exif_that_points_outside_itself_is_dropped():
     block = with_thumbnail("<")
     assert metadata.without_thumbnail(block[:30]) == b""

@@ -19,7 +19,10 @@ def unlock(
     workers: Workers = None,
     json: Json = False,
 ) -> None:
-    """Take the protection off again, with the key and the manifest."""
+    """Take the protection off again, with the key and the manifest.
+
+    Pictures that OUT has already are left. Exits with 1 if one cannot be unlocked.
+    """
     from unlearnable.pipeline import unlock
 
     secrets = secret(key, reference_seed)
@@ -29,9 +32,10 @@ def unlock(
         typer.echo(f"failed: {name!r}: {reason}", err=True)
     if json:
         print_json(report)
-        return
+        raise typer.Exit(1 if report.failed else 0)
     typer.echo(f"Unlocked {report.unlocked:,} of {report.pictures:,} pictures in {report.seconds:.1f} s.")
     if report.psnr is not None:
         typer.echo(f"Median PSNR against the originals {report.psnr:.1f} dB; lowest:")
         for name, psnr in sorted(report.pictures_psnr.items(), key=lambda item: item[1])[:_SHOWN]:
             typer.echo(f"  {psnr:.1f} dB  {name}")
+    raise typer.Exit(1 if report.failed else 0)

@@ -36,6 +36,8 @@ def verify(
                 typer.echo(f"{what}: {len(ids) - _SHOWN} more")
         if report.unfinished:
             typer.echo(f"{report.unfinished} pictures are not protected yet: run the same protect command again")
+        if report.failed:
+            typer.echo(f"{report.failed} pictures could not be protected and were not published; see protect")
         if report.key is False:
             typer.echo("the key is not the one that these pictures were protected with")
         typer.echo("All as published." if report.ok else "NOT as published.")

@@ -27,7 +27,7 @@ SUFFIXES: Final = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
 
 _READABLE: Final = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _LOSSLESS_TIFF: Final = frozenset(("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd"))
-_ORIENTATION: Final = 0x0112  # of EXIF
+_ORIENTATION, _XMP = 0x0112, 0x02BC  # tags of EXIF and TIFF
 _TURNED_BACK: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -162,7 +162,9 @@ def _metadata(image: Image.Image, kind: str) -> dict[str, Any]:
         exif = image.getexif()
         for tag in set(exif) - _TIFF_KEPT:
             del exif[tag]
-        kept["exif"] = exif.tobytes() if len(exif) else b""
+        if isinstance(exif.get(_XMP), bytes):
+            exif[_XMP] = metadata.without_xmp_thumbnails(exif[_XMP])
+        kept["exif"] = metadata.without_thumbnail(exif.tobytes()) if len(exif) else b""
         compression = info.get("compression", "raw")
         kept["compression"] = compression if compression in _LOSSLESS_TIFF else "tiff_deflate"
     elif isinstance(info.get("exif"), bytes):

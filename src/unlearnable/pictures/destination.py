@@ -94,6 +94,7 @@ def published(destination: Path) -> Iterator[str]:
     """Go through the files of a destination, by path relative to it; partial ones left out."""
     for folder, folders, files in os.walk(destination):
         below = os.path.relpath(folder, destination)
-        folders[:] = sorted(name for name in folders if not (below == "." and name == PARTIAL))
-        for name in sorted(files):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]  # never followed
+        folders[:] = sorted(name for name in folders if name not in links and not (below == "." and name == PARTIAL))
+        for name in sorted(files + links):
             yield name if below == "." else f"{below}/{name}".replace(os.sep, "/")

@@ -160,7 +160,9 @@ class Manifest:
         self.close()
 
     def close(self) -> None:
-        """Close the file; everything written so far is in it."""
+        """Close the file; everything written so far is in it, and it can be read where nothing can be written."""
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("PRAGMA journal_mode = DELETE")
         self._database.close()
 
     @contextlib.contextmanager

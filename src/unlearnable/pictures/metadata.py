@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 _EXIF_HEADER: Final = b"Exif\0\0"
 _THUMBNAIL_START, _THUMBNAIL_LENGTH = 0x0201, 0x0202
 _XMP_THUMBNAILS: Final = re.compile(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", re.DOTALL)
+_EMBEDDED_JPEG: Final = re.compile(rb"\xff\xd8\xff.*?(?:\xff\xd9|\Z)", re.DOTALL)  # previews in makers' notes
+_PNG_XMP: Final = b"XML:com.adobe.xmp\0"
+_PNG_PROFILE: Final = b"Raw profile type "  # EXIF or XMP in hexadecimal digits, thumbnails and all
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT: Final = frozenset(
     (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME")
@@ -74,7 +77,7 @@ def without_thumbnail(exif: bytes) -> bytes:
         link = first + 2 + 12 * number("H", first)
         second = number("I", link)
         if second == 0:
-            return exif
+            return _EMBEDDED_JPEG.sub(_blank, exif)
         count = number("H", second)
         entries = [second + 2 + 12 * i for i in range(count)]
         values = {number("H", entry): number("I", entry + 8) for entry in entries}
@@ -87,7 +90,11 @@ def without_thumbnail(exif: bytes) -> bytes:
     for at, length in spans:
         here = block[start + at : start + at + length]
         block[start + at : start + at + length] = bytes(len(here))
-    return bytes(block)
+    return _EMBEDDED_JPEG.sub(_blank, bytes(block))
+
+
+def _blank(found: re.Match[bytes]) -> bytes:
+    return bytes(len(found[0]))
 
 
 def without_xmp_thumbnails(packet: bytes) -> bytes:
@@ -123,7 +130,10 @@ def png_metadata(source: bytes) -> list[tuple[bytes, bytes]]:
         if kind == b"eXIf":
             content = without_thumbnail(content)
         elif kind == b"iTXt":
-            content = without_xmp_thumbnails(content)
+            compressed = content.startswith(_PNG_XMP) and content[len(_PNG_XMP) : len(_PNG_XMP) + 1] != b"\0"
+            content = b"" if compressed else without_xmp_thumbnails(content)
+        elif content.startswith(_PNG_PROFILE):
+            content = b""
         if kind in _PNG_KEPT and content:
             kept.append((kind, content))
     return kept

@@ -75,14 +75,18 @@ def open_source(path: Path, classes: str = "folder") -> Folder | Containers:
 
     if meta and is_cifar_folder(path):
         return Containers(path, [CifarBatch(batch, batch.name) for batch in cifar_batches(path)], classes, meta)
-    shards = []
+    shards: list[Path] = []
+    loose: str | None = None
     for parent, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if any(Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".") for name in files):
-            return Folder(path, classes)
+        pictures = (name for name in files if Path(name).suffix.lower() in PICTURE_SUFFIXES and name[0] != ".")
+        loose = loose or next((os.path.join(parent, name) for name in pictures), None)
         shards += [Path(parent, name) for name in sorted(files) if Path(name).suffix.lower() in _SUFFIXES]
     if not shards:
         return Folder(path, classes)
+    if loose:
+        found = f"{loose} beside {shards[0]}"
+        raise expected("a folder of pictures or one of container files", found, "move the one or the other elsewhere")
     return Containers(
         path, [open_container(shard, shard.relative_to(path).as_posix(), classes) for shard in shards], classes
     )

@@ -239,6 +239,8 @@ class Convolution(Protection):
         k, blur = self.kernel_size, self.blur
         if k is not None and not (1 <= k <= 31 and k % 2 == 1):
             raise expected("an odd kernel size from 1 to 31", str(k), "choose 3 for small pictures, 9 for large ones")
+        if k == 1 and self.min_distance is None:
+            raise expected("a kernel size from 3", "1, at which all filters are the same", "choose 3")
         if blur is not None and not 0 < blur <= 1:
             raise expected("a blur above 0 and at most 1", str(blur), "choose 0.3 with 3x3 filters, 0.06 with 9x9")
         if self.min_distance is not None and not 0 <= self.min_distance < 1:
