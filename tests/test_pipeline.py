@@ -472,7 +472,8 @@ def test_preview_draws_one_picture_a_class(pictures, tmp_path, key):
 
 
 SCRIPT = """
-import sys, unlearnable
+import signal, sys, unlearnable
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 unlearnable.protect(sys.argv[1], sys.argv[2], key=unlearnable.Key(bytes(range(32))), workers=2)
 """
 
