@@ -39,18 +39,22 @@ def codec_alone(context: _Context, job: _Job) -> None:
             image.save(job.target, image.format)
 
 
-def compare(folder: Path, rounds: int, repeat: int) -> dict[str, float]:
-    names = sorted(os.listdir(folder)) * repeat
+def compare(pictures: Path, rounds: int, repeat: int) -> dict[str, float]:
+    import folder  # this file, under a name that workers can import it by
+
+    names = sorted(os.listdir(pictures)) * repeat
     perturbation = Convolution().fit(SimpleNamespace(class_names=["all"]), Key(bytes(32)))
     out = Path(tempfile.mkdtemp())
     (out / "partial").mkdir()
     context = _Context(perturbation, "keep", None, str(out / "partial"))
     jobs = [
-        _Job(Picture(n, name, name, "all", True, "pending", None, None, None), 0, str(folder / name), str(out / f"{n}"))
+        _Job(
+            Picture(n, name, name, "all", True, "pending", None, None, None), 0, str(pictures / name), str(out / f"{n}")
+        )
         for n, name in enumerate(names)
     ]
     times: dict[str, list[float]] = {"protect": [], "codec": []}
-    with Pool(_protect_one, context, cores()) as ours, Pool(codec_alone, context, cores()) as theirs:
+    with Pool(_protect_one, context, cores()) as ours, Pool(folder.codec_alone, context, cores()) as theirs:
         for _ in range(rounds + 1):
             for what, pool in (("codec", theirs), ("protect", ours)):
                 start = time.perf_counter()
@@ -71,7 +75,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    jpeg = compare(arguments.photos, arguments.rounds, 4)
+    jpeg = compare(arguments.photos, arguments.rounds, 2)
     with tempfile.TemporaryDirectory() as folder:
         for name in sorted(os.listdir(arguments.photos)):
             with Image.open(arguments.photos / name) as image:
