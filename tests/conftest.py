@@ -1,15 +1,10 @@
 """What several tests share."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from unlearnable import Key
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +47,3 @@ def contents(folder):
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
-
-
-needs_shared_data = pytest.mark.skipif(
-    not SHARED.is_dir() and not os.environ.get("UNLEARNABLE_DATA"), reason="the shared data are not here"
-)
