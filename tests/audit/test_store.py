@@ -8,41 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 
 import pytest
+from tests.audit.rows import row
 
-from unlearnable.audit.store import SCHEMA_VERSION, Merged, Row, Store, key_of, read_rows, write_rows
+from unlearnable.audit.store import SCHEMA_VERSION, Merged, Store, key_of, read_rows, write_rows
 from unlearnable.errors import InputError
-
-
-def row(seed: int = 0, right: int = 30, **changes: object) -> Row:
-    spec = {"seed": seed, "recipe": {"name": "erm"}}
-    return replace(
-        Row(
-            key=key_of(spec),
-            protection="cuda",
-            fraction=1.0,
-            countermeasure="none",
-            recipe="erm",
-            model="resnet9-w16",
-            seed=seed,
-            accuracy=right / 100,
-            right=right,
-            total=100,
-            chance=0.1,
-            per_class=[0.2, 0.4],
-            confusion=[[10, 40], [30, 20]],
-            history=[{"epoch": 1, "loss": 2.25, "accuracy": 0.125}],
-            gradients=7,
-            seconds=1.5,
-            spec=spec,
-            versions={"torch": "2"},
-            finished="2026-01-01T00:00:00+00:00",
-            halves=[[10, 50], [20, 50]],
-        ),
-        **changes,
-    )
 
 
 @pytest.fixture
@@ -53,11 +24,11 @@ def path(tmp_path):
 def test_what_is_kept_comes_back(path):
     with Store(path) as store:
         assert store.get(row().key) is None
-        store.add(row(0))
-        store.add(row(1))
+        store.add(row(seed=0))
+        store.add(row(seed=1))
     with Store(path) as store:
-        assert store.get(row(1).key) == row(1)
-        assert store.rows() == sorted([row(0), row(1)], key=lambda one: one.key)
+        assert store.get(row(seed=1).key) == row(seed=1)
+        assert store.rows() == sorted([row(seed=0), row(seed=1)], key=lambda one: one.key)
 
 
 def test_a_finished_run_never_changes(path):
@@ -148,9 +119,9 @@ def test_the_claim_of_a_killed_process_lapses(path):
 
 def test_a_process_killed_while_it_writes_leaves_a_whole_store(path):
     code = (
-        "import sys, pathlib; from tests.audit.test_store import row; from unlearnable.audit.store import Store\n"
+        "import sys, pathlib; from tests.audit.rows import row; from unlearnable.audit.store import Store\n"
         "store = Store(pathlib.Path(sys.argv[1]))\n"
-        "for seed in range(10**6): store.add(row(seed)); print(seed, flush=True)"
+        "for seed in range(10**6): store.add(row(seed=seed)); print(seed, flush=True)"
     )
     with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True) as process:
         written = [int(process.stdout.readline()) for _ in range(20)]
@@ -158,7 +129,7 @@ def test_a_process_killed_while_it_writes_leaves_a_whole_store(path):
     with Store(path) as store:
         found = {one.seed: one for one in store.rows()}
         assert set(written) <= found.keys()
-        assert all(one == row(seed) for seed, one in found.items())
+        assert all(one == row(seed=seed) for seed, one in found.items())
 
 
 def test_a_store_of_another_version_is_refused(path):
@@ -187,7 +158,7 @@ def test_what_is_no_database_is_refused(path):
 def test_a_damaged_store_is_told(path):
     with Store(path) as store:
         for seed in range(200):
-            store.add(row(seed))
+            store.add(row(seed=seed))
     data = path.read_bytes()
     path.write_bytes(data[:4096] + bytes(len(data) - 4096))
     with pytest.raises(InputError, match="damaged"), Store(path) as store:
@@ -201,12 +172,12 @@ def test_a_place_that_is_not_there_is_told(tmp_path):
 
 def test_rows_travel_as_lines(path, tmp_path):
     lines = tmp_path / "rows.jsonl"
-    write_rows([row(1), row(0)], lines)
+    write_rows([row(seed=1), row(seed=0)], lines)
     again = tmp_path / "again.jsonl"
-    write_rows([row(0), row(1)], again)
+    write_rows([row(seed=0), row(seed=1)], again)
     assert lines.read_bytes() == again.read_bytes()
     with Store(path) as store:
-        store.add(row(0, right=31))
+        store.add(row(seed=0, right=31))
         assert store.merge(read_rows(lines)) == Merged(added=1, known=1, differing=1)
         assert store.merge(read_rows(lines)) == Merged(added=0, known=2, differing=1)
         assert {one.seed: one.right for one in store.rows()} == {0: 31, 1: 30}
@@ -225,7 +196,7 @@ def test_rows_travel_as_lines(path, tmp_path):
 def test_lines_that_are_no_rows_are_refused(line, message, tmp_path):
     lines = tmp_path / "rows.jsonl"
     write_rows([row()], lines)
-    changed = lines.read_text().replace('"seed": 0}', '"seed": 5}')
+    changed = lines.read_text().replace('"seed": 0', '"seed": 5')
     lines.write_text(lines.read_text() + (changed if line is None else line) + "\n")
     with pytest.raises(InputError, match=message):
         read_rows(lines)

@@ -17,6 +17,12 @@ from typing import Any, Final, NamedTuple, Self
 from unlearnable.errors import expected, no_room
 from unlearnable.pictures.destination import writing
 
+CLEAN: Final = "clean"
+"""The name of the clean set in rows."""
+
+SUBSET: Final = "clean subset"
+"""The name, in rows, of a partly protected set whose protected part is thrown away."""
+
 SCHEMA_VERSION: Final = 1
 """Of the file, as SQLite's ``user_version``; raised whenever the tables or the meaning of a key change."""
 
