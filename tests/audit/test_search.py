@@ -1,0 +1,85 @@
+"""The greedy search, over made-up accuracies."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unlearnable.audit.grid import Attempt
+from unlearnable.audit.search import Halves, search
+from unlearnable.errors import InputError
+
+PARTS = ("coin", "rsk", "jpeg", "grayscale", "blur")
+
+
+def measured(gains, penalty=0.0, log=None):
+    """A world in which every countermeasure adds its gain, less a penalty for each beyond the first."""
+
+    def measure(attempts):
+        if log is not None:
+            log.extend(attempts)
+        answers = []
+        for attempt in attempts:
+            parts = [] if attempt.countermeasure == "none" else attempt.countermeasure.split("+")
+            value = 0.1 + sum(gains.get(part, 0) for part in parts) - penalty * max(0, len(parts) - 1)
+            value += 0.01 * (attempt.recipe == "mixup")
+            answers.append(Halves(selection=value, report=value - 0.05))
+        return answers
+
+    return measure
+
+
+def test_it_finds_the_composition_of_what_helps():
+    found = search(measured({"jpeg": 0.3, "blur": 0.2, "coin": -0.1}, penalty=0.1), PARTS, ["erm"], 30)
+    assert found.best.attempt == Attempt("jpeg+blur", "erm")
+    assert found.single.attempt == Attempt("jpeg", "erm")
+    assert found.best.accuracy == Halves(pytest.approx(0.5), pytest.approx(0.45))
+
+
+def test_the_choice_is_by_the_selection_half_alone():
+    def measure(attempts):
+        return [Halves(0.9, 0.1) if one.countermeasure == "rsk" else Halves(0.5, 0.8) for one in attempts]
+
+    found = search(measure, PARTS, ["erm"], 12)
+    assert found.best.attempt.countermeasure == "rsk"
+    assert found.best.accuracy.report == 0.1
+
+
+def test_it_stays_with_no_countermeasure_where_none_helps():
+    found = search(measured(dict.fromkeys(PARTS, -0.05)), PARTS, ["erm"], 30)
+    assert found.best.attempt == Attempt("none", "erm")
+    assert found.single.attempt.countermeasure in PARTS
+
+
+def test_it_keeps_the_recipe_that_did_best():
+    found = search(measured({"jpeg": 0.3, "blur": 0.2}), PARTS, ["erm", "mixup"], 40)
+    assert found.best.attempt.recipe == "mixup"
+    assert found.best.attempt.countermeasure.startswith("jpeg+blur")
+
+
+def test_the_strongest_partner_is_tried_first():
+    log = []
+    search(measured({"jpeg": 0.3, "blur": 0.2}, log=log), PARTS, ["erm"], 12)
+    assert log[0] == Attempt("none", "erm")
+    assert [attempt.countermeasure for attempt in log[1:6]] == list(PARTS)
+    assert log[6].countermeasure == "jpeg+blur"
+
+
+def test_it_ends_when_everything_is_in():
+    found = search(measured(dict.fromkeys(PARTS, 0.1)), PARTS, ["erm"], 1000)
+    assert sorted(found.best.attempt.countermeasure.split("+")) == sorted(PARTS)
+    assert len(found.tried) == 1 + 5 + 4 + 3 + 2 + 1
+
+
+@given(st.integers(2, 40), st.dictionaries(st.sampled_from(PARTS), st.floats(-0.1, 0.2)), st.sampled_from([0.0, 0.05]))
+def test_what_holds_for_any_budget(runs, gains, penalty):
+    log = []
+    found = search(measured(gains, penalty, log), PARTS, ["erm"], runs)
+    assert len(log) == len(set(log)) == len(found.tried) <= runs
+    assert found.best.accuracy.selection == max(one.accuracy.selection for one in found.tried)
+    assert found.best.accuracy.selection >= found.single.accuracy.selection
+    assert search(measured(gains, penalty), PARTS, ["erm"], runs) == found
+
+
+def test_too_few_runs_are_told():
+    with pytest.raises(InputError, match="expected at least 3 runs to search with, found 2"):
+        search(measured({}), PARTS, ["erm", "mixup"], 2)
