@@ -25,7 +25,8 @@ from unlearnable.pictures import codec
 from unlearnable.pictures.destination import check_apart, claimed, publish, published, writing
 from unlearnable.pictures.folder import Folder
 from unlearnable.pictures.manifest import Found, Manifest, Outcome, Picture, speaking
-from unlearnable.pictures.source import Containers, in_order, open_container, open_source
+from unlearnable.pictures.samples import Samples, eight_bit
+from unlearnable.pictures.source import Containers, class_order, open_container, open_source, payloads
 from unlearnable.pictures.store import Block, Container
 from unlearnable.protections import protections
 from unlearnable.protections.base import ROUNDING, Perturbation, Protection
@@ -39,8 +40,6 @@ _LOSSLESS: Final = 99.0  # dB, of a picture whose samples all came back
 
 Progress = Callable[[int, int], None]
 """Told, now and then, how many pictures are done and how many there are."""
-
-Samples = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def protect(
                     raise _not_strict(id_, error)
             if isinstance(pictures, Folder):
                 book.reopen(lambda output: os.path.exists(os.path.join(destination, output)))
-            names = _class_names(book, pictures)
+            names = class_order(pictures, book.classes())
             if not names:
                 raise expected("pictures to protect", f"none in {source}", "check the path")
             perturbation = _fit(protection, names, key)
@@ -232,15 +231,6 @@ def _found(pictures: Folder | Containers, format: codec.Format) -> Iterator[Foun
     for (id_, label, error), stamp in pictures.scan():
         output = id_ if format == "keep" else os.path.splitext(id_)[0] + codec.SUFFIXES[format]
         yield Found(id_, output, label, stamp, error)
-
-
-def _class_names(book: Manifest, pictures: Folder | Containers) -> list[str]:
-    """Order the classes by their labels where the source has any, else by name or number."""
-    found = in_order(book.classes())
-    if isinstance(pictures, Containers) and pictures.class_names is not None:
-        known = list(pictures.class_names)
-        return known + [name for name in found if name not in known] if found else []
-    return found
 
 
 def _chosen(
@@ -730,7 +720,7 @@ def preview(
     for id_, label, pixels in _readable(pictures, rows):
         protected = perturbation.apply(pixels[None], np.array([names.index(label)]), [id_])[0]
         psnr, ssim = quality.psnr(pixels, protected), quality.ssim(pixels, protected)
-        rows[label] = Row(label, _eight_bit(pixels), _eight_bit(protected), psnr, ssim)
+        rows[label] = Row(label, eight_bit(pixels), eight_bit(protected), psnr, ssim)
     if not rows:
         raise expected("pictures that can be read", f"none in {source}", "check the files")
     sheet = io.BytesIO()
@@ -743,23 +733,10 @@ def preview(
 
 def _readable(pictures: Folder | Containers, done: Collection[str]) -> Iterator[tuple[str, str, Samples]]:
     """Go through the pictures of classes that are not done yet, decoded; those that cannot be read are left out."""
-    if isinstance(pictures, Folder):
-        for entry, _ in pictures.scan():
-            if entry.error is None and entry.label not in done:
-                with contextlib.suppress(codec.PictureError, OSError):
-                    yield entry.id, entry.label, codec.decode((pictures.root / entry.id).read_bytes()).pixels
-        return
-    labels = {entry.id: entry.label for entry, _ in pictures.scan() if entry.error is None}
-    for container in pictures.files:
-        for block in container.read():
-            for id_, payload in zip(block.ids, block.payloads, strict=True):
-                if payload is not None and id_ in labels and labels[id_] not in done:
-                    with contextlib.suppress(codec.PictureError):
-                        pixels = codec.decode(payload).pixels if isinstance(payload, bytes) else payload
-                        yield id_, labels[id_], pixels
-
-
-def _eight_bit(pixels: Samples) -> NDArray[np.uint8]:
-    return (
-        (pixels >> np.uint16(8)).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)
-    )
+    wanted = (entry for entry, _ in pictures.scan() if entry.error is None and entry.label not in done)
+    for entry, payload in payloads(pictures, wanted):
+        with contextlib.suppress(codec.PictureError, OSError):
+            if isinstance(payload, Path):
+                payload = payload.read_bytes()
+            if payload is not None:
+                yield entry.id, entry.label, codec.decode(payload).pixels if isinstance(payload, bytes) else payload

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from unlearnable.pictures.samples import coloured
+
 MAX_ROWS: Final = 30
 """Rows drawn, the first ones if there are more."""
 
@@ -77,9 +79,7 @@ def contact_sheet(rows: Sequence[Row], *, title: str) -> Image.Image:
 
 def _fitted(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Bring a picture to RGB, and as near to the size of a cell as it gets."""
-    if pixels.shape[-1] == 4:
-        pixels = (pixels[..., :3].astype(np.uint16) * pixels[..., 3:] // 255).astype(np.uint8)
-    image = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy())
+    image = Image.fromarray(np.broadcast_to(coloured(pixels), (*pixels.shape[:2], 3)).copy())
     times = _CELL // max(image.size)
     if times:
         return np.asarray(image).repeat(times, 0).repeat(times, 1)

@@ -4,16 +4,24 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unlearnable.errors import expected
 from unlearnable.pictures import folder
 from unlearnable.pictures.folder import Folder
 from unlearnable.pictures.store import PICTURE_SUFFIXES, Container, Entry
 
-_SUFFIXES: Final = (".parquet", ".tar", ".npz")
+CONTAINER_SUFFIXES: Final = (".parquet", ".tar", ".npz")
+"""What the names of container files end in, in lower case."""
+
 _CIFAR_META: Final = ("batches.meta", "meta")
 _KINDS: Final = "a folder of pictures, of parquet, tar or npz files or of CIFAR batches, or one such file"
+
+Payload = Path | bytes | NDArray[np.unsignedinteger[Any]] | None
+"""A picture before it is decoded: its file, its file's content, or its samples; None if it cannot be had."""
 
 
 @dataclass
@@ -62,10 +70,36 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=int) if names and all(name.isdecimal() for name in names) else names
 
 
+def class_order(source: Folder | Containers, found: Iterable[str]) -> list[str]:
+    """Order the classes found: by their labels where the source has any, else by name or number."""
+    names = in_order(sorted(found))
+    if isinstance(source, Containers) and source.class_names is not None:
+        known = list(source.class_names)
+        return known + [name for name in names if name not in known] if names else []
+    return names
+
+
+def payloads(source: Folder | Containers, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Payload]]:
+    """Go through pictures of a source: all that its scan has found, or some, in its order."""
+    if isinstance(source, Folder):
+        yield from ((entry, source.root / entry.id) for entry in entries)
+        return
+    wanted = iter(entries)
+    entry = next(wanted, None)
+    for container in source.files:
+        for block in container.read():
+            for id_, payload in zip(block.ids, block.payloads, strict=True):
+                if entry is None:
+                    return
+                if id_ == entry.id:
+                    yield entry, payload
+                    entry = next(wanted, None)
+
+
 def open_source(path: Path, classes: str = "folder") -> Folder | Containers:
     """Open a source of pictures; ``classes`` as in :class:`Folder`. Raises InputError where there are none."""
     if path.is_file():
-        if path.suffix.lower() not in _SUFFIXES:
+        if path.suffix.lower() not in CONTAINER_SUFFIXES:
             raise expected(_KINDS, f"the file {path}", "name the folder that it lies in")
         return Containers(path, [open_container(path, path.name, classes)], classes)
     if not path.is_dir():
@@ -81,7 +115,7 @@ def open_source(path: Path, classes: str = "folder") -> Folder | Containers:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         pictures = (name for name in files if Path(name).suffix.lower() in PICTURE_SUFFIXES and name[0] != ".")
         loose = loose or next((os.path.join(parent, name) for name in pictures), None)
-        shards += [Path(parent, name) for name in sorted(files) if Path(name).suffix.lower() in _SUFFIXES]
+        shards += [Path(parent, name) for name in sorted(files) if Path(name).suffix.lower() in CONTAINER_SUFFIXES]
     if not shards:
         return Folder(path, classes)
     if loose:
