@@ -163,6 +163,7 @@ def test_keygen_never_shows_the_key(tmp_path):
     assert Key.load(tmp_path / "key").secret.hex() not in said.stdout + said.stderr
 
 
-def test_lists():
-    assert "cuda" in json.loads(run("list", "protections", "--json").stdout)["names"]
-    assert "cuda" in run("list", "protections").stdout.split()
+@pytest.mark.parametrize(("kind", "name"), [("protections", "cuda"), ("attacks", "pgd"), ("models", "resnet9-w16")])
+def test_lists(kind, name):
+    assert name in json.loads(run("list", kind, "--json").stdout)["names"]
+    assert name in run("list", kind).stdout.split()

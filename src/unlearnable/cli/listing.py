@@ -1,17 +1,20 @@
 """``unlearnable list``."""
 
 from enum import StrEnum
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from unlearnable.cli.common import Json
+from unlearnable.registry import Registry
 
 
 class Kind(StrEnum):
-    """What can be listed."""
+    """What can be listed: each the name of a registry, and of the module it lies in."""
 
     protections = "protections"
+    attacks = "attacks"
     models = "models"
 
 
@@ -27,10 +30,5 @@ def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.")], json
 
 
 def _names(kind: Kind) -> list[str]:
-    if kind is Kind.protections:
-        from unlearnable.protections import protections
-
-        return protections.available()
-    from unlearnable.models import models
-
-    return models.available()
+    registry: Registry[object] = getattr(import_module(f"unlearnable.{kind}"), kind)
+    return registry.available()

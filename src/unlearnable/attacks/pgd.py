@@ -1,0 +1,80 @@
+"""Projected gradient descent: climb the loss step by step, and come back into the budget after each.
+
+Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018,
+section 2.1. The direction of a step is the gradient's sign for Linf, and the gradient over its length for L2.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from unlearnable.attacks.base import Attack, Loss, attacks, cross_entropy, frozen
+from unlearnable.errors import expected
+
+_REACH: Final = 2.5  # default steps, all in one direction, would go this many radii: from any start to any border
+
+
+@attacks.register("pgd")
+@dataclass(frozen=True, kw_only=True)
+class PGD(Attack):
+    """PGD and its parameters.
+
+    steps: gradients taken; each is one forward and one backward pass, and there are no others but one forward pass
+        for each restart where there are several.
+    step_size: length of a step, in the budget's norm on the 0 to 1 scale; 2.5 radius / steps if not given.
+    random_start: whether to begin at a random point of the ball, and not at the picture.
+    restarts: how often to run it all; each picture keeps its worst result: the first that is taken for another class,
+        or else the one of highest loss.
+    loss: what is made large, for each picture (see :data:`Loss`).
+
+    Raises InputError for values out of range.
+    """
+
+    steps: int = 10
+    step_size: float | None = None
+    random_start: bool = True
+    restarts: int = 1
+    loss: Loss = cross_entropy
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise expected("at least 1 step", str(self.steps), "choose 10 for training, 20 or more for testing")
+        if self.step_size is not None and not self.step_size > 0:
+            raise expected("a step size above 0", str(self.step_size), "leave it out: 2.5 radius / steps is taken")
+        if self.restarts < 1:
+            raise expected("at least 1 restart", str(self.restarts), "choose 1 to run once")
+        if self.restarts > 1 and not self.random_start:
+            raise expected("a random start with several restarts", "none", "turn it on: else all of them are the same")
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        with frozen(model):
+            images, labels = images.detach().clone(), labels.clone()  # may come from inference mode
+            worst = self._climb(model, images, labels, generator)
+            if self.restarts > 1:
+                badness = self._badness(model, worst, labels)
+                for _ in range(self.restarts - 1):
+                    other = self._climb(model, images, labels, generator)
+                    of_other = self._badness(model, other, labels)
+                    worst = torch.where((of_other > badness)[:, None, None, None], other, worst)
+                    badness = torch.maximum(badness, of_other)
+        return worst
+
+    def _climb(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None) -> Tensor:
+        step_size = _REACH * self.budget.radius / self.steps if self.step_size is None else self.step_size
+        start = self.budget.start(images, generator) if self.random_start else torch.zeros_like(images)
+        moved = (images + start).clamp(0, 1)
+        for _ in range(self.steps):
+            moved.requires_grad_()
+            (gradient,) = torch.autograd.grad(self.loss(model(moved), labels).sum(), moved)
+            delta = moved.detach() + step_size * self.budget.step(gradient) - images
+            moved = (images + self.budget.project(delta)).clamp(0, 1)
+        return moved
+
+    @torch.no_grad()
+    def _badness(self, model: nn.Module, moved: Tensor, labels: Tensor) -> Tensor:
+        logits = model(moved)
+        return self.loss(logits, labels).where(logits.argmax(1) == labels, torch.inf)
