@@ -736,7 +736,7 @@ def _readable(pictures: Folder | Containers, done: Collection[str]) -> Iterator[
     wanted = (entry for entry, _ in pictures.scan() if entry.error is None and entry.label not in done)
     for entry, payload in payloads(pictures, wanted):
         with contextlib.suppress(codec.PictureError, OSError):
-            if isinstance(payload, Path):
-                payload = payload.read_bytes()
+            if isinstance(payload, str):
+                payload = Path(payload).read_bytes()
             if payload is not None:
                 yield entry.id, entry.label, codec.decode(payload).pixels if isinstance(payload, bytes) else payload

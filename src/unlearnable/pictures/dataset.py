@@ -234,7 +234,7 @@ def _bytes(task: tuple[Entry, Payload]) -> int:
     """Return the size of an encoded picture."""
     _, payload = task
     try:
-        return payload.stat().st_size if isinstance(payload, Path) else len(payload or b"")
+        return os.stat(payload).st_size if isinstance(payload, str) else len(payload or b"")
     except OSError:
         return 0
 
@@ -247,7 +247,7 @@ def _read(size: int | None, task: tuple[Entry, Payload]) -> NDArray[np.uint8] | 
             if payload.shape[-1] in (1, 3):
                 return _seen(payload, size)
             return f"it has {payload.shape[-1]} channels, not 1 or 3: save it without alpha"
-        data = payload.read_bytes() if isinstance(payload, Path) else payload
+        data = Path(payload).read_bytes() if isinstance(payload, str) else payload
         if data is None:
             return "it holds no picture"
         picture = codec.decode(data)

@@ -20,8 +20,8 @@ CONTAINER_SUFFIXES: Final = (".parquet", ".tar", ".npz")
 _CIFAR_META: Final = ("batches.meta", "meta")
 _KINDS: Final = "a folder of pictures, of parquet, tar or npz files or of CIFAR batches, or one such file"
 
-Payload = Path | bytes | NDArray[np.unsignedinteger[Any]] | None
-"""A picture before it is decoded: its file, its file's content, or its samples; None if it cannot be had."""
+Payload = str | bytes | NDArray[np.unsignedinteger[Any]] | None
+"""A picture before it is decoded: its file's path, or content, or its samples; None if it cannot be had."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ def class_order(source: Folder | Containers, found: Iterable[str]) -> list[str]:
 def payloads(source: Folder | Containers, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Payload]]:
     """Go through pictures of a source: all that its scan has found, or some, in its order."""
     if isinstance(source, Folder):
-        yield from ((entry, source.root / entry.id) for entry in entries)
+        yield from ((entry, os.path.join(source.root, entry.id)) for entry in entries)
         return
     wanted = iter(entries)
     entry = next(wanted, None)
@@ -113,9 +113,9 @@ def open_source(path: Path, classes: str = "folder") -> Folder | Containers:
     loose: str | None = None
     for parent, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        pictures = (name for name in files if Path(name).suffix.lower() in PICTURE_SUFFIXES and name[0] != ".")
+        pictures = (name for name in files if _suffix(name) in PICTURE_SUFFIXES and name[0] != ".")
         loose = loose or next((os.path.join(parent, name) for name in pictures), None)
-        shards += [Path(parent, name) for name in sorted(files) if Path(name).suffix.lower() in CONTAINER_SUFFIXES]
+        shards += [Path(parent, name) for name in sorted(files) if _suffix(name) in CONTAINER_SUFFIXES]
     if not shards:
         return Folder(path, classes)
     if loose:
@@ -124,6 +124,10 @@ def open_source(path: Path, classes: str = "folder") -> Folder | Containers:
     return Containers(
         path, [open_container(shard, shard.relative_to(path).as_posix(), classes) for shard in shards], classes
     )
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def open_container(path: Path, name: str, classes: str) -> Container:
