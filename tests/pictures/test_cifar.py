@@ -58,7 +58,7 @@ def write(folder: Path, fields: object, protocol: str = "2.7", *, hundred: bool 
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("protocol", ["2.7", "2", "3", "4"])
+@pytest.mark.parametrize("protocol", ["2.7", "2", "3", "4", "5"])
 def test_only_the_pixels_change(tmp_path, protocol, order):
     fields = batch(order=order)
     container = write(tmp_path, fields, protocol)
@@ -197,7 +197,7 @@ def test_a_hostile_meta_file(tmp_path):
 def test_a_pickle_in_text_cannot_be_rewritten(tmp_path):
     container = write(tmp_path, batch(3), "0")
     assert len(list(container.scan())) == 3
-    with pytest.raises(InputError, match="pickle it again with protocol 2, 3 or 4"):
+    with pytest.raises(InputError, match="pickle it again with protocol 2 to 5"):
         container.rewrite(tmp_path / "copy", identity)
     assert not (tmp_path / "copy").exists()
 
