@@ -42,9 +42,10 @@ def find(key: str) -> tuple[NDArray[np.uint8], dict[str, str]] | None:
 class Making:
     """A data set in the making, in memory if it is small enough. A context manager that leaves nothing half done."""
 
-    def __init__(self, key: str, in_memory: int) -> None:
-        """Take the key to keep it under, and how many bytes may be in memory."""
-        self._key, self._in_memory = key, in_memory
+    def __init__(self, key: str, in_memory: int | None = None) -> None:
+        """Take the key to keep it under, and how many bytes may be in memory: by default half of what there is."""
+        self._key = key
+        self._in_memory = _half_of_memory() if in_memory is None else in_memory
         self._partial: Path | None = None
 
     def __enter__(self) -> Self:
@@ -87,3 +88,7 @@ class Making:
                     raise
         kept = find(self._key)
         return images if kept is None else kept[0]
+
+
+def _half_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -134,7 +134,7 @@ def load(
         if limit is not None:
             index = _balanced(labels, limit)
             chosen, labels = [good[place] for place in index], labels[index]
-        images, failures = _images(source, chosen, size, _half_of_memory() if in_memory is None else in_memory)
+        images, failures = _images(source, chosen, size, in_memory)
         skipped += failures.items()
         if not failures or len(chosen) == len(good):
             break
@@ -168,16 +168,12 @@ def _some(skipped: Sequence[tuple[str, str]]) -> str:
     return ", ".join(named) + (" ..." if len(skipped) > _NAMED else "")
 
 
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
 Chosen = Sequence[tuple[Entry, str | None]]
 """Pictures, and what tells whether their files have changed."""
 
 
 def _images(
-    source: Folder | Containers, chosen: Chosen, size: int | None, in_memory: int
+    source: Folder | Containers, chosen: Chosen, size: int | None, in_memory: int | None
 ) -> tuple[NDArray[np.uint8], dict[str, str]]:
     """Decode pictures into one array; return it, and by id why some of them are not in it."""
     about = [_DECODING, str(source.root.resolve()), size, [(entry.id, stamp) for entry, stamp in chosen]]

@@ -36,7 +36,7 @@ class Folder:
         if not self._single:
             with os.scandir(root) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
-            loose = next((entry.name for entry in found if _is_picture(entry.name) and not entry.is_dir()), None)
+            loose = next((entry.name for entry in found if is_picture(entry.name) and not entry.is_dir()), None)
             folders = any(entry.is_dir() and not entry.name.startswith(".") for entry in found)
             if loose and folders:
                 raise expected(
@@ -91,7 +91,7 @@ class Folder:
             except OSError as error:
                 file = f"it cannot be read ({error.strerror})"
             is_folder = not isinstance(file, str) and stat.S_ISDIR(file.st_mode)
-            if name.startswith(".") or not (is_folder or _is_picture(name)):
+            if name.startswith(".") or not (is_folder or is_picture(name)):
                 self.skipped += not is_folder
             elif os.path.islink(inside) and not (os.path.realpath(inside) + os.sep).startswith(home + os.sep):
                 yield path, "a link that leaves the source folder is not followed"
@@ -106,7 +106,8 @@ class Folder:
                 yield path, file if stat.S_ISREG(file.st_mode) else "it is not a regular file"
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Tell whether a file's name is that of a picture."""
     return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
 
 

@@ -42,7 +42,7 @@ class Npz(Container):
 
     @property
     def class_names(self) -> Sequence[str] | None:
-        with _Archive.open(self.path) as archive:
+        with Archive.open(self.path) as archive:
             layout = archive.layout(labelled=self._labelled)
             if layout.labels is None or layout.class_names is not None:
                 return layout.class_names
@@ -50,17 +50,17 @@ class Npz(Container):
             return sorted(names, key=int) if layout.labels.dtype.kind in "iu" else sorted(names)
 
     def scan(self) -> Iterator[Entry]:
-        with _Archive.open(self.path) as archive:
+        with Archive.open(self.path) as archive:
             labels = archive.labels(archive.layout(labelled=self._labelled), _LABELS)
             for number, label in enumerate(chain.from_iterable(labels)):
                 yield Entry(self._id(number), label)
 
     def read(self) -> Iterator[Block]:
-        with _Archive.open(self.path) as archive:
+        with Archive.open(self.path) as archive:
             yield from self._blocks(archive, archive.layout(labelled=self._labelled))
 
     def rewrite(self, target: Path, transform: Transform) -> None:
-        with _Archive.open(self.path) as archive, zipfile.ZipFile(target, "w") as out:
+        with Archive.open(self.path) as archive, zipfile.ZipFile(target, "w") as out:
             layout = archive.layout(labelled=self._labelled)
             out.comment = archive.zip.comment
             for info in archive.zip.infolist():
@@ -75,7 +75,7 @@ class Npz(Container):
                         for block in blocks:
                             member.write(transform_array(block, transform).astype(layout.images.dtype).tobytes())
 
-    def _blocks(self, archive: "_Archive", layout: "_Layout") -> Generator[Block]:
+    def _blocks(self, archive: "Archive", layout: "_Layout") -> Generator[Block]:
         images = layout.images
         step = max(1, min(BLOCK, BLOCK_BYTES // images.row_bytes))
         start = 0
@@ -111,7 +111,7 @@ class _Layout(NamedTuple):
     class_names: list[str] | None
 
 
-class _Archive:
+class Archive:
     """An open .npz file. Nothing in it is believed before it is checked, and nothing is unpickled."""
 
     def __init__(self, path: Path, file: zipfile.ZipFile) -> None:
@@ -120,7 +120,7 @@ class _Archive:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator["_Archive"]:
+    def open(cls, path: Path) -> Iterator["Archive"]:
         """Open a file. Raises InputError where what it says of its members cannot be."""
         with _speaking(path):
             file = zipfile.ZipFile(path)
@@ -147,7 +147,7 @@ class _Archive:
         if not set(wanted) <= set(names):
             remedy = "save them under these names; without labels say --classes single"
             raise expected(f"arrays named {' and '.join(wanted)} in {self.path}", ", ".join(names) or "none", remedy)
-        images = self._array("images")
+        images = self.array("images")
         if images.dtype not in ("u1", "<u2", ">u2"):
             advice = "save them as uint8 (floats from 0 to 1: multiply by 255 and round)"
             raise self._wrong(images, "pictures of uint8 or uint16", advice)
@@ -161,11 +161,16 @@ class _Archive:
             raise self._wrong(images, f"pictures of at most {MAX_PIXELS:,} pixels", "make them smaller")
         if not labelled:
             return _Layout(images, None, None)
-        labels = self._array("labels")
+        labels = self.array("labels")
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iuUS" or labels.dtype.itemsize > _TEXT:
             wanted_labels = f"{images.shape[0]} labels, whole numbers or short text, one a picture"
             raise self._wrong(labels, wanted_labels, "save them as one row of one of these types")
         return _Layout(images, labels, self._class_names() if "class_names" in names else None)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each array, by name. Raises InputError where one is no plain array."""
+        names = [name.removesuffix(".npy") for name in self.zip.namelist() if name.endswith(".npy")]
+        return {name: self.array(name).shape for name in names}
 
     def rows(self, array: _Array, step: int) -> Iterator[NDArray[Any]]:
         """Read an array bit by bit: ``step`` entries along its first axis at a time."""
@@ -202,7 +207,7 @@ class _Archive:
                 yield self._take(stream, min(_CHUNK, info.file_size - start))
 
     def _class_names(self) -> list[str]:
-        names = self._array("class_names")
+        names = self.array("class_names")
         if len(names.shape) != 1 or names.dtype.kind not in "US" or names.dtype.itemsize > _TEXT:
             raise self._wrong(names, "class names as one row of short text", "save numpy.array(names)")
         if names.shape[0] * names.dtype.itemsize > _NAMES:
@@ -215,7 +220,7 @@ class _Archive:
             "".join(texts).encode()  # numpy can hold what is not valid Unicode
         return texts
 
-    def _array(self, name: str) -> _Array:
+    def array(self, name: str) -> _Array:
         """Read the header of an array. Raises InputError where the array is no plain one of just that size."""
         info = self.zip.getinfo(f"{name}.npy")
         with self._stream(info) as stream:
