@@ -22,6 +22,17 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """For networks so small that several threads slow them down, and far more so where the cores are shared."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def draw_picture(rng, height=24, width=20):
     """A smooth random colour picture, so that JPEG and filters treat it like a photograph."""
     coarse = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)

@@ -12,6 +12,8 @@ from unlearnable import InputError
 from unlearnable.attacks import AutoAttack, frozen, named
 from unlearnable.budgets import L2, Linf
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture
 def settings(monkeypatch):

@@ -9,6 +9,8 @@ from tests.attacks.networks import convolutional, pictures
 from unlearnable.attacks import attacks, frozen
 from unlearnable.budgets import L2, Linf
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CASES = [  # a new attack is one row: its name and options that make it fast
     ("fgsm", {}),
     ("pgd", {"steps": 3}),

@@ -11,6 +11,8 @@ from unlearnable import InputError
 from unlearnable.attacks import PGD, fgsm, frozen, named
 from unlearnable.budgets import L2, Linf
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BUDGETS = [Linf.of_255(8), L2(0.5)]
 
 

@@ -5,12 +5,13 @@ stages that halve the picture and double the channels, the first and last with a
 the highest value of each channel, and a linear layer whose output is scaled down.
 """
 
+from functools import partial
 from typing import Final
 
 from torch import Tensor, nn
 
-_MEAN: Final = 0.45  # of natural pictures, about; a fixed value, so that a network never depends on a data set
-_STD: Final = 0.25
+from unlearnable.models.base import models, normalise
+
 _OUTPUT_SCALE: Final = 0.125
 
 
@@ -36,13 +37,14 @@ class ResNet9(nn.Module):
     classes: number of outputs.
     width: channels after the first layer; the last stage has eight times as many.
     channels: colour channels of the pictures.
+    size: of the pictures; does not matter here.
 
     >>> import torch
     >>> ResNet9(classes=10, width=16)(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
 
-    def __init__(self, classes: int, *, width: int = 64, channels: int = 3) -> None:
+    def __init__(self, classes: int, *, width: int = 64, channels: int = 3, size: int = 32) -> None:
         super().__init__()
         halve = nn.MaxPool2d(2, ceil_mode=True)  # rounding up keeps a pixel of even the smallest picture
         self.features = nn.Sequential(
@@ -55,6 +57,10 @@ class ResNet9(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (count, channels, height, width) on the 0 to 1 scale to (count, classes)."""
-        features = self.features((images - _MEAN) / _STD)
+        features = self.features(normalise(images))
         logits: Tensor = self.head(features.amax((2, 3))) * _OUTPUT_SCALE
         return logits
+
+
+for _width in (16, 32, 64):
+    models.register(f"resnet9-w{_width}")(partial(ResNet9, width=_width))
