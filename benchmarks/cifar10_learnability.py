@@ -7,42 +7,39 @@ training pictures. Prints the accuracies on the clean test pictures, and appends
 """
 
 import argparse
-import hashlib
 import json
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from unlearnable import __version__
 from unlearnable.models import models
-from unlearnable.training.loop import Accuracy, Recipe, default_device, evaluate, train
+from unlearnable.pictures.dataset import Dataset, load
+from unlearnable.training.checkpoint import Epoch
+from unlearnable.training.evaluation import Accuracy, evaluate
+from unlearnable.training.loop import train
+from unlearnable.training.precision import default_device
+from unlearnable.training.recipes import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "cifar10_learnability.jsonl"
-
-Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def main() -> None:
     options = parsed()
-    clean = read(options.clean_train, options.cache)
-    protected = read(options.protected_train, options.cache)
-    test = read(options.test, options.cache)
-    assert np.array_equal(clean[1], protected[1]), "the protected pictures are not those of the clean folder"
-    classes = int(clean[1].max()) + 1
+    clean, protected, test = (load(path) for path in (options.clean_train, options.protected_train, options.test))
+    assert np.array_equal(clean.labels, protected.labels), "the protected pictures are not those of the clean folder"
+    classes = len(clean.class_names)
     recipe = Recipe(epochs=options.epochs)
 
-    def learn(name: str, pictures: Pictures, seed: int) -> Accuracy:
+    def learn(name: str, pictures: Dataset, seed: int) -> Accuracy:
         return measured(name, pictures, test, partial(models.create, options.model, classes=classes), recipe, seed)
 
     shares: dict[str, list[float]] = {"clean": [], "protected": []}
@@ -58,9 +55,9 @@ def main() -> None:
                 "version": __version__,
                 "machine": machine(),
                 "model": options.model,
-                "recipe": asdict(recipe),
+                "recipe": recipe.spec(),
                 "seed": seed,
-                "training_pictures": len(clean[0]),
+                "training_pictures": len(clean),
                 **{name: {**accuracy._asdict(), "accuracy": accuracy.share} for name, accuracy in found.items()},
                 "seconds": round(time.monotonic() - started, 1),
             }
@@ -71,15 +68,17 @@ def main() -> None:
 
 
 def measured(
-    name: str, pictures: Pictures, test: Pictures, build: Callable[[], torch.nn.Module], recipe: Recipe, seed: int
+    name: str, pictures: Dataset, test: Dataset, build: Callable[[], torch.nn.Module], recipe: Recipe, seed: int
 ) -> Accuracy:
     started = time.monotonic()
 
-    def progress(epoch: int, loss: float) -> None:
-        print(f"  {name}, seed {seed}, epoch {epoch}: loss {loss:.3f}, {time.monotonic() - started:.0f} s", flush=True)
+    def progress(done: int, steps: int, epoch: Epoch | None) -> None:
+        if epoch:
+            words = f"{name}, seed {seed}, epoch {epoch.number}: loss {epoch.loss:.3f}"
+            print(f"  {words}, {time.monotonic() - started:.0f} s", flush=True)
 
-    network = train(*pictures, model=build, recipe=recipe, seed=seed, progress=progress)
-    accuracy = evaluate(network, *test)
+    network = train(pictures, model=build, recipe=recipe, seed=seed, progress=progress).model
+    accuracy = evaluate(network, test.images, test.labels)
     low, high = accuracy.interval()
     print(
         f"{name}, seed {seed}: {100 * accuracy.share:.2f} % of {accuracy.total} clean test pictures"
@@ -87,23 +86,6 @@ def measured(
         flush=True,
     )
     return accuracy
-
-
-def read(folder: Path, cache: Path) -> Pictures:
-    """Decode a folder with a subfolder a class; once, as long as no file changes."""
-    paths = sorted(path for path in folder.glob("*/*") if path.is_file())
-    stamps = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    stored = cache / f"{hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:32]}.npz"
-    if not stored.exists():
-        names = sorted({path.parent.name for path in paths})
-        images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
-        labels = np.array([names.index(path.parent.name) for path in paths])
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished = stored.with_suffix(f".{os.getpid()}.npz")
-        np.savez(unfinished, images=images, labels=labels)
-        unfinished.replace(stored)
-    with np.load(stored) as arrays:
-        return arrays["images"], arrays["labels"]
 
 
 def machine() -> dict[str, str | int]:
@@ -133,7 +115,6 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--clean-train", "--protected-train", "--test"):
         parser.add_argument(name, type=Path, required=True, metavar="DIR")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "unlearnable", metavar="DIR")
     parser.add_argument("--model", default="resnet9-w32")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

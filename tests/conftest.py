@@ -1,5 +1,9 @@
 """What several tests share."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: networks this small are slower on more threads
+
 import numpy as np
 import pytest
 from PIL import Image

@@ -37,7 +37,6 @@ def test_protected_pictures_teach_little(tmp_path: Path) -> None:
     assert report.clean_accuracy > 0.95
     assert report.protected_accuracy < 0.6
     assert report.learned > 0.95
-    assert report.seconds < 120
 
 
 def test_writes_what_it_says(shown: tuple[Path, DemoReport, list[str]]) -> None:

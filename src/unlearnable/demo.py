@@ -10,18 +10,21 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key
-from unlearnable.pictures import codec, quality
+from unlearnable.pictures import quality
+from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.pictures.destination import writing
 from unlearnable.pictures.sheet import Row, contact_sheet
 from unlearnable.pipeline import protect, verify
+
+if TYPE_CHECKING:
+    from unlearnable.training.evaluation import Accuracy
 
 CLASSES: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -34,9 +37,6 @@ _OWN_PICTURES: Final = """\
 unlearnable keygen my.key
 unlearnable protect PICTURES PROTECTED --key my.key
 unlearnable verify PROTECTED --manifest PROTECTED.manifest --key my.key"""
-
-Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""Pictures of one size and their labels."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def demo(out: Path, *, seed: int = 0, echo: Callable[[str], None] = print) -> De
         raise expected("the protected pictures as they were written", "others", f"leave {out} alone, and try again")
     echo("4/5  verified them: all there, none changed")
     echo(f"5/5  training a {_MODEL} for {_EPOCHS} epochs, twice ...")
-    before, after, held_out = _read(clean), _read(protected), _read(tests)
+    before, after, held_out = load(clean), load(protected), load(tests)
     (clean_test, _), (protected_test, learned) = (_train(one, held_out, seed) for one in (before, after))
 
     report = DemoReport(
@@ -167,29 +167,26 @@ def _key(path: Path) -> Key:
     return Key.load(path)
 
 
-def _read(folder: Path) -> Pictures:
-    found = [(path, label) for label, name in enumerate(CLASSES) for path in sorted((folder / name).iterdir())]
-    pixels = [codec.decode(path.read_bytes()).pixels for path, _ in found]
-    return np.stack(pixels).astype(np.uint8), np.array([label for _, label in found])
-
-
-def _train(pictures: Pictures, held_out: Pictures, seed: int) -> tuple[Any, Any]:
+def _train(pictures: Dataset, held_out: Dataset, seed: int) -> tuple["Accuracy", "Accuracy"]:
     """Train a network, and return its accuracy on the pictures held out and on its own."""
     from unlearnable.models import models
-    from unlearnable.training.loop import Recipe, evaluate, train
+    from unlearnable.training.evaluation import evaluate
+    from unlearnable.training.loop import train
+    from unlearnable.training.recipes import Recipe
 
-    recipe = Recipe(epochs=_EPOCHS, batch_size=128, learning_rate=0.2, flip=False)
+    recipe = Recipe(epochs=_EPOCHS, learning_rate=0.2, flip=False)
     build = partial(models.create, _MODEL, classes=len(CLASSES), channels=1)
-    network = train(*pictures, model=build, recipe=recipe, seed=seed)
-    return evaluate(network, *held_out), evaluate(network, *pictures)
+    network = train(pictures, model=build, recipe=recipe, seed=seed).model
+    held, own = (evaluate(network, one.images, one.labels) for one in (held_out, pictures))
+    return held, own
 
 
-def _rows(before: Pictures, after: Pictures) -> list[Row]:
+def _rows(before: Dataset, after: Dataset) -> list[Row]:
     """Take the first picture of each class."""
     rows = []
-    for label, name in enumerate(CLASSES):
-        first = int(before[1].searchsorted(label))
-        original, protected = before[0][first], after[0][first]
+    for name in CLASSES:
+        first = int(np.flatnonzero(before.labels == before.class_names.index(name))[0])
+        original, protected = before.images[first], after.images[first]
         figures = quality.psnr(original, protected), quality.ssim(original, protected)
         rows.append(Row(name, original, protected, *figures))
     return rows

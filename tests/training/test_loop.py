@@ -1,132 +1,231 @@
+"""One loop for all: what it sees, what it learns, that it stops and goes on as if it had not."""
+
 import math
-from functools import partial
+import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from scipy.stats import binomtest
+from tests.training.small import BUILD, SMALL, Constant, dark_and_bright, tiny, weights
 from torch import Tensor, nn
 
-from unlearnable.models import models
-from unlearnable.training.loop import Accuracy, Precision, Recipe, _moved, draw_moves, evaluate, one_cycle, train
+from unlearnable.budgets import Linf
+from unlearnable.errors import InputError
+from unlearnable.pictures.dataset import Dataset
+from unlearnable.training.checkpoint import Epoch
+from unlearnable.training.evaluation import Accuracy, evaluate
+from unlearnable.training.loop import train
+from unlearnable.training.precision import default_device
+from unlearnable.training.recipes import Recipe, named
+from unlearnable.training.schedule import Schedule, rate
 
-SMALL = Recipe(epochs=2, batch_size=16, learning_rate=0.05, crop=2)
-BUILD = partial(models.create, "resnet9-w16", classes=2)
-
-
-def pictures(count: int = 40, size: int = 8) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Dark ones and bright ones."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(count) % 2
-    return (rng.integers(0, 100, (count, size, size, 3)) + 155 * labels[:, None, None, None]).astype(np.uint8), labels
-
-
-class Constant(nn.Module):
-    """Gives the same answer for every picture, and takes down how many it is asked."""
-
-    def __init__(self, logits: list[float]) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(torch.tensor(logits))
-        self.asked: list[int] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.asked.append(len(images))
-        return self.logits.expand(len(images), -1)
-
-
-def weights(network: nn.Module) -> Tensor:
-    return torch.cat([tensor.flatten().float() for tensor in network.state_dict().values()])
+DATA = dark_and_bright()
 
 
 def test_learns() -> None:
-    images, labels = pictures()
-    network = train(images, labels, model=BUILD, recipe=Recipe(epochs=4, batch_size=8, learning_rate=0.1, crop=1))
-    assert evaluate(network, images, labels) == Accuracy(40, 40)
-    assert not network.training
+    recipe = Recipe(epochs=4, batch_size=8, learning_rate=0.1, crop=1)
+    trained = train(DATA, model=BUILD, recipe=recipe)
+    assert evaluate(trained.model, DATA.images, DATA.labels) == Accuracy(40, 40)
+    assert not trained.model.training
+    assert [epoch.number for epoch in trained.history] == [1, 2, 3, 4]
+    assert trained.history[-1].accuracy > 0.9
+    assert trained.gradients == 160
 
 
 def test_same_seed_same_numbers_whatever_was_drawn_before() -> None:
-    images, labels = pictures()
-    first = train(images, labels, model=BUILD, recipe=SMALL, seed=3)
+    first = train(DATA, model=BUILD, recipe=SMALL, seed=3)
     torch.rand(5)
     state = torch.get_rng_state()
-    second = train(images, labels, model=BUILD, recipe=SMALL, seed=3)
+    second = train(DATA, model=BUILD, recipe=SMALL, seed=3)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(weights(first), weights(second))
-    assert not torch.equal(weights(first), weights(train(images, labels, model=BUILD, recipe=SMALL, seed=4)))
+    assert torch.equal(weights(first.model), weights(second.model))
+    assert not torch.equal(weights(first.model), weights(train(DATA, model=BUILD, recipe=SMALL, seed=4).model))
 
 
 def test_every_picture_once_an_epoch_in_batches_of_about_one_size() -> None:
-    images, labels = pictures(33)
     network = Constant([0.0, 0.0])
-    train(images, labels, model=lambda: network, recipe=SMALL)
+    train(dark_and_bright(33), model=lambda: network, recipe=SMALL)
     assert network.asked == [11, 11, 11] * 2
+
+
+def test_pictures_come_in_another_order_every_epoch() -> None:
+    seen: list[int] = []
+    data = dark_and_bright()
+    numbered = Dataset(data.images.copy(), data.labels, data.class_names, data.ids)
+    numbered.images[:] = np.arange(40)[:, None, None, None]
+
+    def change(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        seen.extend((images[:, 0, 0, 0] * 255).round().int().tolist())
+        assert (labels == (images[:, 0, 0, 0] * 255).round() % 2).all()
+        return images
+
+    train(numbered, model=lambda: Constant([0.0, 0.0]), recipe=SMALL, change=change)
+    assert sorted(seen[:40]) == sorted(seen[40:]) == list(range(40))
+    assert len({tuple(seen[:40]), tuple(seen[40:]), tuple(range(40))}) == 3
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_loss_is_cross_entropy_with_label_smoothing(smoothing: float) -> None:
-    images, labels = pictures()
     logits = [0.3, -1.0]
-    told: list[tuple[int, float]] = []
-    train(
-        images,
-        labels,
-        model=lambda: Constant(logits),
-        recipe=Recipe(epochs=2, batch_size=7, learning_rate=0.0, label_smoothing=smoothing),
-        precision="float32",
-        progress=lambda epoch, loss: told.append((epoch, loss)),
-    )
+    recipe = Recipe(epochs=2, batch_size=7, learning_rate=0.0, label_smoothing=smoothing)
+    trained = train(DATA, model=lambda: Constant(logits), recipe=recipe, precision="float32")
     surprise = math.log(sum(math.exp(x) for x in logits)) - np.array(logits)
-    wanted = (1 - smoothing) * surprise[labels].mean() + smoothing * surprise.mean()
-    assert told == [(1, pytest.approx(wanted)), (2, pytest.approx(wanted))]
+    wanted = (1 - smoothing) * surprise[DATA.labels].mean() + smoothing * surprise.mean()
+    assert [epoch.loss for epoch in trained.history] == [pytest.approx(wanted)] * 2
+    assert [epoch.accuracy for epoch in trained.history] == [0.5] * 2
 
 
 def test_a_loss_that_is_no_number_is_an_error() -> None:
-    with pytest.raises(FloatingPointError, match="in epoch 2: lower the learning rate"):
-        train(*pictures(), model=BUILD, recipe=Recipe(epochs=9, batch_size=40, learning_rate=math.nan, crop=1))
+    recipe = Recipe(epochs=9, batch_size=40, learning_rate=1e30, crop=1)
+    with pytest.raises(FloatingPointError, match=r"in epoch [2-9]: lower the learning rate"):
+        train(DATA, model=BUILD, recipe=recipe)
 
 
-def test_a_crop_as_large_as_the_pictures_is_an_error() -> None:
-    with pytest.raises(ValueError, match="expected a crop below the pictures' 8 x 8 pixels, got 8"):
-        train(*pictures(), model=BUILD, recipe=Recipe(epochs=1, crop=8))
+@pytest.mark.parametrize(
+    ("data", "recipe", "message"),
+    [
+        (DATA, Recipe(epochs=1, crop=8), "expected a crop below the pictures' 8 x 8 pixels, found 8"),
+        (DATA.select(np.arange(0, 40, 2)), SMALL, "expected pictures of two classes at least to train on"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_an_error(data: Dataset, recipe: Recipe, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train(data, model=BUILD, recipe=recipe)
 
 
-def test_pictures_of_another_kind_are_an_error() -> None:
-    images, labels = pictures()
-    for wrong in (images / 255, images[..., 0]):
-        with pytest.raises(ValueError, match=r"expected pictures as .* in uint8, found (float64|uint8) of \(40, 8, 8"):
-            train(wrong, labels, model=BUILD, recipe=SMALL)
+KINDS = {
+    "sgd": SMALL,
+    "adamw": Recipe(epochs=2, batch_size=16, crop=2, optimizer="adamw", learning_rate=0.01, schedule="cosine"),
+    "averaged": Recipe(epochs=2, batch_size=16, crop=2, ema=0.9, clip_norm=1.0, schedule="step"),
+    "cutmix": named("cutmix", epochs=2, batch_size=16, crop=2),
+    "adversarial": named("adversarial", budget=Linf.of_255(4), steps=2, epochs=2, batch_size=16, crop=2),
+    "smoothing": named("smoothing", epochs=2, batch_size=16, crop=2),
+}
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_moves_are_a_crop_of_the_reflected_picture_and_a_flip(flip: bool) -> None:
-    rng = np.random.default_rng(1)
-    images = rng.integers(0, 256, (30, 7, 9, 3), dtype=np.uint8)
-    recipe = Recipe(epochs=1, crop=3, flip=flip)
-    moves = draw_moves(30, 7, 9, recipe, torch.Generator().manual_seed(0))
-    batch = _moved(torch.from_numpy(images), torch.arange(30), moves)
-    assert batch.shape == (30, 3, 7, 9)
-    assert batch.is_contiguous(memory_format=torch.channels_last)
-    seen = set()
-    for image, moved in zip(images, batch, strict=True):
-        large = np.pad(image, ((3, 3), (3, 3), (0, 0)), "reflect")
-        crops = {
-            (y, x, mirrored): large[y : y + 7, x : x + 9][:, :: -1 if mirrored else 1]
-            for y in range(7)
-            for x in range(7)
-            for mirrored in (False, True)
-        }
-        result = (moved.permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
-        seen |= {place for place, crop in crops.items() if np.array_equal(crop, result)}
-        assert any(np.array_equal(crop, result) for crop in crops.values())
-    assert {mirrored for _, _, mirrored in seen} == ({False, True} if flip else {False})
-    assert {y for y, _, _ in seen} == {x for _, x, _ in seen} == set(range(7))
+class Growing(nn.Module):
+    """A change that remembers how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("times", torch.zeros(()))
+
+    def forward(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        self.times += 1
+        return (images + 0.01 * self.times).clamp(0, 1)
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    pass
+
+
+@pytest.mark.parametrize("recipe", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_a_run_goes_on_to_the_same_numbers(recipe: Recipe, stop: int, tmp_path: Path, monkeypatch) -> None:
+    whole = train(DATA, model=tiny, recipe=recipe, change=Growing())
+    monkeypatch.setattr("unlearnable.training.loop._SAVE_SECONDS", 0.0)
+    state = tmp_path / "run"
+
+    def stopping(done: int, steps: int, epoch: Epoch | None) -> None:
+        if done == stop + 1:  # as kill -9 does: the step before is the last that was written down
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(DATA, model=tiny, recipe=recipe, change=Growing(), checkpoint=state, progress=stopping)
+    steps: list[int] = []
+    again = train(
+        DATA,
+        model=tiny,
+        recipe=recipe,
+        change=Growing(),
+        checkpoint=state,
+        progress=lambda done, total, epoch: steps.append(done),
+    )
+    assert steps == list(range(stop + 1, 7))
+    assert torch.equal(weights(again.model), weights(whole.model))
+    assert [epoch[:3] for epoch in again.history] == [epoch[:3] for epoch in whole.history]
+    assert again.gradients == whole.gradients
+    finished = train(DATA, model=tiny, recipe=recipe, change=Growing(), checkpoint=state)
+    assert torch.equal(weights(finished.model), weights(whole.model))
+
+
+def test_ctrl_c_ends_the_step_and_writes_it_down(tmp_path: Path) -> None:
+    state = tmp_path / "run"
+    seen: list[int] = []
+
+    def pressing(done: int, steps: int, epoch: Epoch | None) -> None:
+        seen.append(done)
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(DATA, model=BUILD, recipe=SMALL, checkpoint=state, progress=pressing)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [1, 2]
+    trained = train(DATA, model=BUILD, recipe=SMALL, checkpoint=state)
+    assert torch.equal(weights(trained.model), weights(train(DATA, model=BUILD, recipe=SMALL).model))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "expected a run started with seed 1, found 0 in"),
+        ({"recipe": Recipe(epochs=3, batch_size=16)}, "expected a run started with recipe"),
+        ({"precision": "bfloat16"}, "expected a run started with precision bfloat16, found float32"),
+        ({"model": lambda: Constant([0.0, 1.0])}, "expected a checkpoint of this network, found another"),
+    ],
+    ids=["seed", "recipe", "precision", "network"],
+)
+def test_a_run_does_not_go_on_as_another(change: dict, message: str, tmp_path: Path) -> None:
+    same = {"model": BUILD, "recipe": SMALL, "precision": "float32", "checkpoint": tmp_path / "run"}
+    train(DATA, **same)
+    with pytest.raises(InputError, match=message):
+        train(DATA, **same | change)
+
+
+def test_a_mapped_file_trains_as_memory_does(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", DATA.images)
+    mapped = Dataset(np.load(tmp_path / "images.npy", mmap_mode="r"), DATA.labels, DATA.class_names, DATA.ids)
+    first, second = (train(data, model=BUILD, recipe=SMALL) for data in (DATA, mapped))
+    assert torch.equal(weights(first.model), weights(second.model))
+
+
+def test_averaged_weights_are_the_moving_average() -> None:
+    network, passed = Constant([0.0, 0.0]), []
+
+    def note(done: int, steps: int, epoch: Epoch | None) -> None:
+        passed.append(network.logits.detach().clone())
+
+    data = DATA.select(np.flatnonzero((DATA.labels == 0) | (np.arange(40) < 12)))
+    recipe = Recipe(epochs=3, batch_size=8, crop=1, ema=0.75, learning_rate=0.5)
+    trained = train(data, model=lambda: network, recipe=recipe, progress=note)
+    average = passed[0]
+    for logits in passed[1:]:
+        average = 0.75 * average + 0.25 * logits
+    assert torch.allclose(trained.model.logits, average)
+    assert not torch.allclose(average, passed[-1], atol=1e-4)
+
+
+def test_a_linear_probe_trains_the_last_layer_alone() -> None:
+    start = train(DATA, model=BUILD, recipe=SMALL).model
+    before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
+    probe = named("linear-probe", epochs=1, batch_size=16, crop=1)
+    trained = train(DATA, model=lambda: start, recipe=probe)
+    changed = {name for name, tensor in trained.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"head.weight"}
+    assert all(parameter.requires_grad for parameter in trained.model.parameters())
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step", "constant"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 99])
-def test_learning_rate_rises_to_the_highest_and_falls(steps: int) -> None:
-    rates = [one_cycle(step, steps) for step in range(steps)]
+def test_learning_rate_rises_to_the_highest_and_falls(schedule: Schedule, steps: int) -> None:
+    rates = [rate(schedule, step, steps) for step in range(steps)]
     top = rates.index(1.0)
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
@@ -134,20 +233,7 @@ def test_learning_rate_rises_to_the_highest_and_falls(steps: int) -> None:
     assert top <= steps / 4
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
-def test_evaluation_does_not_depend_on_the_batch(precision: Precision) -> None:
-    images, labels = pictures()
-    network = train(images, labels, model=BUILD, recipe=SMALL)
-    counts = {evaluate(network, images, labels, precision=precision, batch_size=size).right for size in (1, 7, 40)}
-    assert len(counts) == 1
-
-
-def test_evaluation_counts_right_answers() -> None:
-    images, labels = pictures(11)
-    assert evaluate(Constant([0.0, 1.0]), images, labels, batch_size=4) == Accuracy(right=5, total=11)
-
-
-@pytest.mark.parametrize(("right", "total"), [(0, 10), (3, 10), (10, 10), (87, 500), (1, 1)])
-def test_interval_is_wilsons(right: int, total: int) -> None:
-    wanted = binomtest(right, total).proportion_ci(method="wilson")
-    assert Accuracy(right, total).interval() == pytest.approx((wanted.low, wanted.high), abs=1e-6)
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch) -> None:
+    for available, name in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert default_device() == name

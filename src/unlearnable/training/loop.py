@@ -1,209 +1,235 @@
-"""The training loop: pictures held in memory, augmented a batch at a time, SGD on a one-cycle schedule."""
+"""The training loop: one for every recipe, network and device."""
 
 import math
-from collections.abc import Callable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from pathlib import Path
+from typing import Final, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-Precision = Literal["auto", "float32", "bfloat16"]
-"""Of the arithmetic; "auto" is bfloat16 wherever the device is built for it. Weights are always float32."""
+from unlearnable.errors import expected
+from unlearnable.models import head
+from unlearnable.pictures.dataset import Dataset
+from unlearnable.training import distributed
+from unlearnable.training.augmentation import draw_moves, moved
+from unlearnable.training.chance import derived, generator
+from unlearnable.training.checkpoint import Epoch, Snapshot, load_run, save_run
+from unlearnable.training.loader import batches
+from unlearnable.training.meter import GradientMeter
+from unlearnable.training.precision import Precision, autocast, default_device
+from unlearnable.training.recipes import Recipe
+from unlearnable.training.schedule import rate
 
-_WARM_UP: Final = 0.25  # share of the steps in which the learning rate rises
-_NORMAL_95: Final = 1.959964  # quantile of the normal distribution for a two-sided 95 % interval
+_SAVE_SECONDS: Final = 60.0  # of work that kill -9 can lose
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything that decides a training run, beside the pictures, the network and the seed.
+class Change(Protocol):
+    """What is done to every batch after crop and flip: a countermeasure's part of the training.
 
-    learning_rate: the highest; it rises linearly from 0 over the first quarter of the steps and falls to 0 again.
-    crop: pictures are shifted by up to this many pixels, at random, and filled up by reflection.
-    flip: whether pictures are mirrored at random, left to right.
+    A change that keeps a state from batch to batch is an ``nn.Module`` with that state in its buffers.
     """
 
-    epochs: int
-    batch_size: int = 512
-    learning_rate: float = 0.4
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    crop: int = 4
-    flip: bool = True
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator, /) -> Tensor:
+        """Return new pictures for (count, channels, height, width) floats, 0 to 1, and (count,) labels."""
+        ...
 
 
-class Accuracy(NamedTuple):
-    """Right answers out of all.
+@dataclass(frozen=True)
+class Trained:
+    """What training gives: the network in evaluation mode, its epochs, and what it cost.
 
-    >>> accuracy = Accuracy(right=30, total=100)
-    >>> accuracy.share, [round(bound, 3) for bound in accuracy.interval()]
-    (0.3, [0.219, 0.396])
+    gradients: pictures passed forward and backward (:class:`unlearnable.training.meter.GradientMeter`).
     """
 
-    right: int
-    total: int
-
-    @property
-    def share(self) -> float:
-        """The share of right answers, 0 to 1."""
-        return self.right / self.total
-
-    def interval(self) -> tuple[float, float]:
-        """Return the 95 % interval of the share by Wilson's score method (JASA 1927)."""
-        z2 = _NORMAL_95**2
-        centre = (self.right + z2 / 2) / (self.total + z2)
-        wrong = self.total - self.right
-        half = _NORMAL_95 * math.sqrt(self.right * wrong / self.total + z2 / 4) / (self.total + z2)
-        return max(0.0, centre - half), min(1.0, centre + half)
-
-
-class Moves(NamedTuple):
-    """Where each pixel of an augmented batch comes from: (count, height) rows and (count, width) columns."""
-
-    rows: Tensor
-    columns: Tensor
-
-
-def draw_moves(count: int, height: int, width: int, recipe: Recipe, generator: torch.Generator) -> Moves:
-    """Draw a random shift, and a mirroring where the recipe asks for it, for each of ``count`` pictures."""
-
-    def shifted(size: int) -> Tensor:
-        shift = torch.randint(-recipe.crop, recipe.crop + 1, (count, 1), generator=generator)
-        index = (torch.arange(size) + shift).abs()
-        return size - 1 - (size - 1 - index).abs()  # with abs above: reflected at both borders
-
-    rows, columns = shifted(height), shifted(width)
-    if recipe.flip:
-        mirrored = torch.rand(count, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    return Moves(rows, columns)
+    model: nn.Module
+    history: list[Epoch]
+    gradients: int
 
 
 def train(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.integer[Any]],
+    dataset: Dataset,
     *,
     model: Callable[[], nn.Module],
     recipe: Recipe,
+    change: Change | None = None,
     seed: int = 0,
     device: str | None = None,
     precision: Precision = "auto",
-    progress: Callable[[int, float], None] | None = None,
-) -> nn.Module:
-    """Train a classifier with cross-entropy. Same arguments, same machine, as many threads: same numbers.
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int, Epoch | None], None] | None = None,
+) -> Trained:
+    """Train a classifier. Same arguments, same kind of device, as many threads and processes: same numbers.
 
-    images, labels: (count, height, width, channels) and (count,).
     model: builds the network, which takes floats on the 0 to 1 scale; called under the seed.
     device: of PyTorch; a GPU where there is one, if not given.
-    progress: called after each epoch with its number, from 1, and its mean loss.
+    checkpoint: where the run is written down once a minute, at Ctrl-C and at its end, and goes on from if the file is
+        there already, to the same numbers as if it had never stopped. It is the caller's to remove.
+    progress: called after each step with steps done, steps in all and, once an epoch is over, that epoch.
 
-    Raises FloatingPointError when the loss is no longer a number.
+    Raises FloatingPointError when the loss is no longer a number, and InputError for a data set that cannot be
+    trained on or a checkpoint of another run.
     """
-    place = torch.device(device or default_device())
-    pictures, targets = _held(images, place), torch.from_numpy(labels.astype(np.int64)).to(place)
-    height, width = images.shape[1:3]
+    place = distributed.local_device(device or default_device())
+    world = distributed.world(place)
+    _check(dataset, recipe)
+    labels = torch.from_numpy(dataset.labels).to(place)
+    height, width = dataset.images.shape[1:3]
+    in_epoch = math.ceil(len(dataset) / recipe.batch_size)
+    steps = recipe.epochs * in_epoch
+    about = {"recipe": recipe.spec(), "seed": seed, "data": dataset.fingerprint(), "precision": precision}
+    average: AveragedModel | None = None
+    with _seeded(seed, place):
+        network = model().to(place).to(memory_format=torch.channels_last)
+        parts: dict[str, nn.Module] = {"model": network}
+        if isinstance(change, nn.Module):
+            parts["change"] = change.to(place)
+        if recipe.ema is not None:
+            averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+            parts["average"] = average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
+        optimizer = _optimizer(network, recipe)
+        run = Snapshot(step=0, totals=torch.zeros(2, dtype=torch.float64, device=place))
+        if checkpoint is not None and checkpoint.exists():
+            run = load_run(checkpoint, about, parts, optimizer)
+            run.totals = run.totals.to(place)
+
+        def save() -> None:
+            if checkpoint is not None and world.first:
+                run.gradients = meter.count
+                save_run(checkpoint, about, run, parts, optimizer)
+
+        saved = last = time.monotonic()
+        _mode(network, recipe)
+        plan = _order(len(dataset), in_epoch, recipe.epochs, seed, run.step)
+        mine = (index[world.rank :: world.size] for index in plan)
+        with closing(GradientMeter(network, run.gradients)) as meter, _interruptible() as interrupted:
+            for index, pictures, where in batches(dataset.images, place, mine):
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.learning_rate * rate(recipe.schedule, run.step, steps)
+                chance = generator(place, seed, "step", run.step, world.rank)
+                torch.manual_seed(derived(seed, "global", run.step, world.rank))  # dropout, torchvision
+                moves = draw_moves(len(index), height, width, crop=recipe.crop, flip=recipe.flip, generator=chance)
+                images, targets = moved(pictures, where, moves), labels[index.to(place)]
+                with autocast(place, precision):
+                    if change is not None:
+                        images = change(network, images, targets, chance)
+                    for augmentation in recipe.augmentations:
+                        images, targets = augmentation(images, targets, len(dataset.class_names), chance)
+                    loss, logits = recipe.objective(network, images, targets, recipe.label_smoothing, chance)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                if world.size > 1:
+                    distributed.average_gradients(network)
+                if recipe.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+                optimizer.step()
+                if average is not None:
+                    average.update_parameters(network)
+                named = targets if targets.ndim == 1 else targets.argmax(1)
+                run.totals += torch.stack([loss.detach() * len(index), (logits.argmax(1) == named).sum()])
+                run.step += 1
+                now = time.monotonic()
+                run.seconds, last = run.seconds + now - last, now
+                finished = run.step % in_epoch == 0
+                if finished:
+                    _close_epoch(run, run.step // in_epoch, len(dataset), world)
+                if progress is not None and world.first:
+                    progress(run.step, steps, run.history[-1] if finished else None)
+                if interrupted() or now - saved > _SAVE_SECONDS or run.step == steps:
+                    save()
+                    saved = now
+                if interrupted():
+                    raise KeyboardInterrupt
+            gradients = meter.count
+    trained = network if average is None else average.module
+    return Trained(trained.requires_grad_(True).eval(), run.history, gradients)
+
+
+def _check(dataset: Dataset, recipe: Recipe) -> None:
+    """Raise InputError for a data set that this recipe cannot be trained on."""
+    height, width = dataset.images.shape[1:3]
+    if len(dataset) < 2 or len(set(dataset.labels.tolist())) < 2:
+        found = f"{len(dataset)} of {len(set(dataset.labels.tolist()))}"
+        raise expected("pictures of two classes at least to train on", found, "add pictures of other classes")
     if recipe.crop >= min(height, width):
-        raise ValueError(f"expected a crop below the pictures' {height} x {width} pixels, got {recipe.crop}")
-    draws = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
-    batches = math.ceil(len(images) / recipe.batch_size)
-    steps = recipe.epochs * batches
+        raise expected(
+            f"a crop below the pictures' {height} x {width} pixels", str(recipe.crop), "choose a smaller one"
+        )
+
+
+def _order(count: int, in_epoch: int, epochs: int, seed: int, done: int) -> Iterator[Tensor]:
+    """Yield the batches that come after ``done`` steps: every picture once an epoch, each epoch in its own order."""
+    for epoch in range(done // in_epoch, epochs):
+        order = torch.randperm(count, generator=generator("cpu", seed, "order", epoch))
+        # Sizes differ by one picture at most: a small last batch would upset batch normalisation.
+        yield from order.tensor_split(in_epoch)[max(0, done - epoch * in_epoch) :]
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> optim.Optimizer:
+    weights = (head(network) if recipe.trained == "head" else network).parameters()
+    if recipe.optimizer == "adamw":
+        return optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return optim.SGD(
+        weights,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.momentum > 0,
+    )
+
+
+def _mode(network: nn.Module, recipe: Recipe) -> None:
+    """Set what is trained; where that is the last layer, all before it is as in evaluation."""
+    network.requires_grad_(recipe.trained == "all").train(recipe.trained == "all")
+    if recipe.trained == "head":
+        head(network).requires_grad_(True)
+
+
+def _close_epoch(run: Snapshot, number: int, count: int, world: distributed.World) -> None:
+    totals = distributed.add_up(run.totals) if world.size > 1 else run.totals
+    loss, accuracy = (totals / count).tolist()
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} in epoch {number}: lower the learning rate")
+    run.history.append(Epoch(number, loss, accuracy, run.seconds))
+    run.totals, run.seconds = torch.zeros_like(run.totals), 0.0
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch's global generators for the time being, and have cuDNN give the same numbers each time."""
     with (
-        torch.random.fork_rng([place] if place.type == "cuda" else []),
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
     ):
         torch.manual_seed(seed)
-        network = model().to(place).to(memory_format=torch.channels_last).train()
-        optimizer = torch.optim.SGD(
-            network.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=True,
-        )
-        loss_of = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-        for epoch in range(recipe.epochs):
-            total = torch.zeros((), device=place)
-            # Sizes differ by one picture at most: a small last batch would upset batch normalisation.
-            for batch, index in enumerate(torch.randperm(len(images), generator=draws).tensor_split(batches)):
-                optimizer.param_groups[0]["lr"] = recipe.learning_rate * one_cycle(epoch * batches + batch, steps)
-                moves = draw_moves(len(index), height, width, recipe, draws)
-                index = index.to(place)
-                with _autocast(place, precision):
-                    loss = loss_of(network(_moved(pictures, index, moves)), targets[index])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total += loss.detach() * len(index)
-            mean = total.item() / len(images)
-            if not math.isfinite(mean):
-                raise FloatingPointError(f"the loss is {mean} in epoch {epoch + 1}: lower the learning rate")
-            if progress:
-                progress(epoch + 1, mean)
-    return network.eval()
+        yield
 
 
-def evaluate(
-    model: nn.Module,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.integer[Any]],
-    *,
-    precision: Precision = "auto",
-    batch_size: int = 1000,
-) -> Accuracy:
-    """Count the pictures that a trained model names rightly; as they are, with no augmentation."""
-    place = next(model.parameters()).device
-    model.eval()
-    right = 0
-    with torch.inference_mode(), _autocast(place, precision):
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            predicted = model(_held(images[part], place).permute(0, 3, 1, 2) / 255).argmax(1)
-            right += int((predicted.cpu().numpy() == labels[part]).sum())
-    return Accuracy(right, len(images))
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back until a step is done, so that no half of a step is ever written down.
 
-
-def one_cycle(step: int, steps: int) -> float:
-    """Return the learning rate of a step as a share of the highest.
-
-    >>> [round(one_cycle(step, 8), 2) for step in range(8)]
-    [0.5, 1.0, 0.86, 0.71, 0.57, 0.43, 0.29, 0.14]
+    Gives a function that tells whether it was pressed. Pressed twice, it stops at once.
     """
-    rising = math.ceil(_WARM_UP * steps)
-    return (step + 1) / rising if step < rising else (steps - step) / (steps - rising + 1)
+    pressed = False
 
+    def note(number: int, frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
 
-def default_device() -> str:
-    """Name the GPU if there is one, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _held(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(
-            f"expected pictures as (count, height, width, channels) in uint8, found {images.dtype} of {images.shape}"
-        )
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
-
-
-def _moved(pictures: Tensor, index: Tensor, moves: Moves) -> Tensor:
-    """Gather a batch, each pixel from where the moves say: floats on the 0 to 1 scale, channels last in memory."""
-    rows, columns = moves.rows.to(pictures.device), moves.columns.to(pictures.device)
-    batch = pictures[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return batch.permute(0, 3, 1, 2) / 255
-
-
-def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    wanted = precision == "bfloat16" or (precision == "auto" and _has_bfloat16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; where it is emulated, float32 is faster."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # of PyTorch 2.10 and later
-    return device.type == "cpu" and any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield lambda: pressed
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,68 @@
+"""How many pictures a network names rightly, and how sure that figure is."""
+
+import math
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from unlearnable.training.precision import Precision, autocast
+
+_NORMAL_95: Final = 1.959964  # quantile of the normal distribution for a two-sided 95 % interval
+
+
+class Accuracy(NamedTuple):
+    """Right answers out of all.
+
+    >>> accuracy = Accuracy(right=30, total=100)
+    >>> accuracy.share, [round(bound, 3) for bound in accuracy.interval()]
+    (0.3, [0.219, 0.396])
+    """
+
+    right: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """The share of right answers, 0 to 1."""
+        return self.right / self.total
+
+    def interval(self) -> tuple[float, float]:
+        """Return the 95 % interval of the share by Wilson's score method (JASA 1927)."""
+        z2 = _NORMAL_95**2
+        centre = (self.right + z2 / 2) / (self.total + z2)
+        wrong = self.total - self.right
+        half = _NORMAL_95 * math.sqrt(self.right * wrong / self.total + z2 / 4) / (self.total + z2)
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def predictions(
+    model: nn.Module, images: NDArray[np.uint8], *, precision: Precision = "auto", batch_size: int = 500
+) -> NDArray[np.int64]:
+    """Return the class, (count,) int64, that a network gives each picture, (count, height, width, channels) uint8.
+
+    The network is put in evaluation mode and left there; it takes (count, channels, height, width) floats, 0 to 1.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    named = []
+    with torch.inference_mode(), autocast(device, precision):
+        for start in range(0, len(images), batch_size):
+            part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+            named.append(model(part.permute(0, 3, 1, 2) / 255).argmax(1).cpu().numpy())
+    return np.concatenate(named) if named else np.empty(0, np.int64)
+
+
+def evaluate(
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.integer[Any]],
+    *,
+    precision: Precision = "auto",
+    batch_size: int = 500,
+) -> Accuracy:
+    """Count the pictures that a network names rightly (see :func:`predictions`); as they are, not augmented."""
+    named = predictions(model, images, precision=precision, batch_size=batch_size)
+    return Accuracy(int((named == labels).sum()), len(labels))

@@ -1,0 +1,161 @@
+"""Recipes: an objective, an augmentation and a schedule under one name."""
+
+import inspect
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
+
+from unlearnable.attacks.pgd import PGD
+from unlearnable.budgets import Budget, Linf
+from unlearnable.errors import expected
+from unlearnable.registry import Registry
+from unlearnable.training.augmentation import Augmentation, AutoAugment, CutMix, Cutout, Mixup, TrivialAugment
+from unlearnable.training.objectives import Adversarial, CrossEntropy, Noisy, Objective
+from unlearnable.training.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a training run, beside the pictures, the network and the seed.
+
+    learning_rate: the highest; how it goes, ``schedule`` says (see :func:`unlearnable.training.schedule.rate`).
+    label_smoothing: share of the label that is spread over all classes, 0 to below 1.
+    clip_norm: the gradient's length is cut to this; None leaves it alone.
+    ema: per step, the share of the old value in an exponential moving average of the weights, which then is the
+        network that comes out; None for the last weights.
+    crop: pictures are shifted by up to this many pixels, at random, and filled up by reflection.
+    flip: whether pictures are mirrored at random, left to right.
+    augmentations: applied in this order, after crop and flip.
+    trained: all weights, or those of the last layer alone (the others as in evaluation, BatchNorm included).
+
+    Raises InputError for values out of range.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Schedule = "one-cycle"
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    ema: float | None = None
+    crop: int = 4
+    flip: bool = True
+    augmentations: tuple[Augmentation, ...] = ()
+    objective: Objective = field(default_factory=CrossEntropy)
+    trained: Literal["all", "head"] = "all"
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 2), ("crop", 0)):
+            if getattr(self, name) < least:
+                raise expected(f"{name} of {least} or more", str(getattr(self, name)), "raise it")
+        if not self.learning_rate >= 0:
+            raise expected("a learning rate of 0 or more", str(self.learning_rate), "0.1 is usual for SGD")
+        if not 0 <= self.label_smoothing < 1:
+            raise expected("a label smoothing from 0 to below 1", str(self.label_smoothing), "0.1 is usual")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise expected("an averaging share between 0 and 1", str(self.ema), "0.999 is usual")
+
+    def spec(self) -> dict[str, Any]:
+        """Describe the recipe in plain values, for results and fingerprints."""
+        return {one.name: described(getattr(self, one.name)) for one in fields(self)}
+
+
+def described(value: Any) -> Any:
+    """Describe a value, nested dataclasses by their name and fields, in what JSON can hold.
+
+    >>> described(Mixup(alpha=0.4))
+    {'kind': 'Mixup', 'alpha': 0.4}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"kind": type(value).__name__} | {f.name: described(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, list | tuple):
+        return [described(item) for item in value]
+    return value.__qualname__ if callable(value) else value
+
+
+recipes: Registry[Recipe] = Registry("recipe")
+
+
+def named(name: str, **options: Any) -> Recipe:
+    """Build a recipe by its name, with its own options and any fields of :class:`Recipe` changed.
+
+    >>> named("mixup", epochs=3).epochs, named("smoothing", sigma=0.5).objective
+    (3, Noisy(sigma=0.5))
+
+    Raises InputError for an unknown name, with the nearest one, and for an option that the recipe does not have.
+    """
+    builder = recipes.builder(name)
+    own, shared = set(inspect.signature(builder).parameters), {one.name for one in fields(Recipe)}
+    if unknown := sorted(options.keys() - own - shared):
+        takes = ", ".join(sorted(own)) or "none of its own"
+        raise expected(f"options of the recipe {name} ({takes}) or of all recipes", unknown[0], "leave it out")
+    made = builder(**{key: value for key, value in options.items() if key in own})
+    return replace(made, **{key: value for key, value in options.items() if key in shared})
+
+
+@recipes.register("erm")
+def erm() -> Recipe:
+    """Empirical risk minimisation: what everybody does."""
+    return Recipe()
+
+
+@recipes.register("cutout")
+def cutout() -> Recipe:
+    """ERM with a grey square over each picture."""
+    return Recipe(augmentations=(Cutout(),))
+
+
+@recipes.register("mixup")
+def mixup() -> Recipe:
+    """ERM on blended pictures."""
+    return Recipe(augmentations=(Mixup(),))
+
+
+@recipes.register("cutmix")
+def cutmix() -> Recipe:
+    """ERM on pictures with a piece of another one."""
+    return Recipe(augmentations=(CutMix(),))
+
+
+@recipes.register("autoaugment")
+def autoaugment() -> Recipe:
+    """ERM with AutoAugment's CIFAR-10 policy."""
+    return Recipe(augmentations=(AutoAugment(),))
+
+
+@recipes.register("trivialaugment")
+def trivialaugment() -> Recipe:
+    """ERM with TrivialAugment."""
+    return Recipe(augmentations=(TrivialAugment(),))
+
+
+@recipes.register("adversarial")
+def adversarial(*, budget: Budget | None = None, steps: int = 10) -> Recipe:
+    """Adversarial training with PGD, L∞ 8/255 and 10 steps unless others are given.
+
+    The audit's rows take smaller budgets: what wins back most of a protected set is about as large as what protects
+    it (SEM's and CUDA's papers train at 4/255).
+    """
+    return Recipe(objective=Adversarial(attack=PGD(budget=budget or Linf.of_255(8), steps=steps)))
+
+
+@recipes.register("smoothing")
+def smoothing(*, sigma: float = 0.25) -> Recipe:
+    """Training under Gaussian noise, for randomized smoothing."""
+    if not sigma > 0:
+        raise expected("a sigma above 0", str(sigma), "0.12 to 1 is usual")
+    return Recipe(objective=Noisy(sigma=sigma))
+
+
+@recipes.register("finetune")
+def finetune() -> Recipe:
+    """ERM from a network trained before, with a tenth of the usual learning rate."""
+    return Recipe(learning_rate=0.01)
+
+
+@recipes.register("linear-probe")
+def linear_probe() -> Recipe:
+    """Train the last layer alone, of a network trained before."""
+    return Recipe(trained="head")
