@@ -170,7 +170,8 @@ def _partners(images: Tensor, generator: torch.Generator) -> Tensor:
 def _beta(alpha: float, images: Tensor, generator: torch.Generator) -> Tensor:
     """Draw once from Beta(alpha, alpha): the share of one of two gamma variables in their sum."""
     first, second = torch._standard_gamma(torch.full((2,), alpha, device=images.device), generator=generator)
-    return first / (first + second)
+    share: Tensor = first / (first + second)
+    return share
 
 
 def _each(transform: torch.nn.Module, images: Tensor) -> Tensor:
