@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from unlearnable.pipeline import unlock as unlock
     from unlearnable.pipeline import verify as verify
     from unlearnable.protections.convolution import ReferenceSeed as ReferenceSeed
+    from unlearnable.trainer import evaluate as evaluate
+    from unlearnable.trainer import train as train
 
 __version__ = "0.1.0"
 
@@ -21,13 +23,15 @@ _HOMES = {
     "InputError": "unlearnable.errors",
     "Key": "unlearnable.keys",
     "ReferenceSeed": "unlearnable.protections.convolution",
+    "evaluate": "unlearnable.trainer",
     "preview": "unlearnable.pipeline",
     "protect": "unlearnable.pipeline",
+    "train": "unlearnable.trainer",
     "unlock": "unlearnable.pipeline",
     "verify": "unlearnable.pipeline",
 }
 
-__all__ = ["InputError", "Key", "ReferenceSeed", "preview", "protect", "unlock", "verify"]
+__all__ = ["InputError", "Key", "ReferenceSeed", "evaluate", "preview", "protect", "train", "unlock", "verify"]
 
 
 def __getattr__(name: str) -> object:

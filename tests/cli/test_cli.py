@@ -36,14 +36,16 @@ Options:
   -h, --help  Show this message and exit.
 
 Commands:
-  keygen   Make a secret key.
-  protect  Protect pictures.
-  verify   Compare published pictures with the manifest.
-  unlock   Take the protection off again, with the key and the manifest.
-  preview  Draw a contact sheet.
-  theory   Draw what is known in theory.
-  list     List the names that other commands take.
-  demo     Show it all on a small real data set.
+  keygen    Make a secret key.
+  protect   Protect pictures.
+  verify    Compare published pictures with the manifest.
+  unlock    Take the protection off again, with the key and the manifest.
+  preview   Draw a contact sheet.
+  train     Train a network.
+  evaluate  Test a trained network, as it is and under attack.
+  theory    Draw what is known in theory.
+  list      List the names that other commands take.
+  demo      Show it all on a small real data set.
 """
 
 
@@ -51,7 +53,9 @@ def test_help_is_what_we_mean_it_to_be():
     assert run("--help").stdout == HELP
 
 
-@pytest.mark.parametrize("verb", ["keygen", "protect", "verify", "unlock", "preview", "theory", "list", "demo"])
+@pytest.mark.parametrize(
+    "verb", ["keygen", "protect", "verify", "unlock", "preview", "train", "evaluate", "theory", "list", "demo"]
+)
 def test_every_help_fits_80_columns(verb):
     shown = run(verb, "--help")
     assert shown.returncode == 0

@@ -5,7 +5,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from unlearnable.cli import demo, keygen, listing, preview, protect, theory, unlock, verify
+from unlearnable.cli import demo, evaluate, keygen, listing, preview, protect, theory, train, unlock, verify
 from unlearnable.errors import InputError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.command()(protect.protect)
 app.command()(verify.verify)
 app.command()(unlock.unlock)
 app.command()(preview.preview)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
 app.command()(theory.theory)
 app.command("list")(listing.list_names)
 app.command()(demo.demo)
@@ -36,7 +38,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _complain("stopped; what is done is kept: the same command goes on from here")
         sys.exit(130)
-    except (InputError, TyperException, MemoryError) as error:
+    except (InputError, TyperException, FloatingPointError, MemoryError) as error:
         if debug:
             raise
         _complain(_one_line(error))

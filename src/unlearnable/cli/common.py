@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -44,6 +44,16 @@ Blur = Annotated[
     float | None,
     typer.Option("--blur", metavar="P", help="p_b, upper end of the other taps. [default: 0.3 at K=3, 0.06 at K=9]"),
 ]
+Model = Annotated[str, typer.Option("--model", metavar="NAME", help="See: list models; or timm/NAME.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Passes over the pictures.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Pictures a step.")]
+TrainingSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Of everything random.")]
+Size = Annotated[int | None, typer.Option("--size", metavar="PX", help="Bring pictures to squares of this side.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", help="Take N pictures of each folder, of each class in turn.")
+]
+Device = Annotated[str | None, typer.Option("--device", metavar="D", help="cpu, cuda ... [default: a GPU if any]")]
+Precision = Annotated[Literal["auto", "float32", "bfloat16"], typer.Option("--precision", help="Of the arithmetic.")]
 
 
 def secret(key: Path | None, seed: int | None) -> "Key | ReferenceSeed":
@@ -65,6 +75,15 @@ def options(kernel_size: int | None, blur: float | None) -> dict[str, Any]:
     """Collect the options of a method that were given."""
     given = {"kernel_size": kernel_size, "blur": blur}
     return {name: value for name, value in given.items() if value is not None}
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Say what to install where an import finds that an extra of the package is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise expected(f"the {extra} extra", f"no {error.name}", f"pip install 'unlearnable[{extra}]'") from None
 
 
 def print_json(report: Any) -> None:

@@ -11,11 +11,16 @@ from unlearnable.registry import Registry
 
 
 class Kind(StrEnum):
-    """What can be listed: each the name of a registry, and of the module it lies in."""
+    """What can be listed: each the name of a registry."""
 
     protections = "protections"
     attacks = "attacks"
     models = "models"
+    recipes = "recipes"
+
+
+_MODULES = {Kind.recipes: "unlearnable.training.recipes"}
+"""Where a registry lies, if not in the package of its name."""
 
 
 def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Json = False) -> None:
@@ -30,5 +35,5 @@ def list_names(kind: Annotated[Kind, typer.Argument(help="What to list.")], json
 
 
 def _names(kind: Kind) -> list[str]:
-    registry: Registry[object] = getattr(import_module(f"unlearnable.{kind}"), kind)
+    registry: Registry[object] = getattr(import_module(_MODULES.get(kind, f"unlearnable.{kind}")), kind)
     return registry.available()

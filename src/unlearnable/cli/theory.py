@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from unlearnable.cli.common import needing
 from unlearnable.errors import expected
 
 
@@ -26,10 +27,8 @@ def theory(
 
     Figures, their numbers and a page that explains them, in one to three minutes.
     """
-    try:
+    with needing("theory"):
         from unlearnable.theory.figures import report
-    except ModuleNotFoundError as error:
-        raise expected("the theory extra", f"no {error.name}", "pip install 'unlearnable[theory]'") from None
     if out.exists() and not out.is_dir():
         raise expected("a folder", f"a file at {out}", "name another with --out")
     written = report(model.value, out)

@@ -1,0 +1,90 @@
+"""``unlearnable train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unlearnable.cli.common import (
+    BatchSize,
+    Device,
+    Epochs,
+    Json,
+    Limit,
+    Model,
+    Precision,
+    Size,
+    TrainingSeed,
+    needing,
+    print_json,
+    telling,
+)
+
+
+def train(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="Pictures to train on, a subfolder a class.")],
+    test: Annotated[Path, typer.Option("--test", metavar="DIR", help="Pictures to test with.")],
+    out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint to write, safetensors.")],
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How; see: list recipes.")] = "erm",
+    model: Model = "resnet9-w16",
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="B", help="Of adversarial training, such as 8/255 or l2:0.5."),
+    ] = None,
+    sigma: Annotated[
+        float | None, typer.Option("--sigma", metavar="S", help="Of the noise of smoothing, on the 0 to 1 scale.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="A network trained before, to start from.")
+    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: TrainingSeed = 0,
+    size: Size = None,
+    limit: Limit = None,
+    device: Device = None,
+    precision: Precision = "auto",
+    json: Json = False,
+) -> None:
+    """Train a network.
+
+    Interrupted, the same command goes on from there. The last epoch is what is tested and kept.
+    """
+    with needing("train"):
+        from unlearnable.budgets import parse
+        from unlearnable.trainer import train
+
+    given = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "sigma": sigma,
+        "budget": None if budget is None else parse(budget),
+    }
+    with telling("training") as progress:
+        report = train(
+            source,
+            test=test,
+            out=out,
+            recipe=recipe,
+            options={name: value for name, value in given.items() if value is not None},
+            model=model,
+            weights=weights,
+            size=size,
+            limit=limit,
+            seed=seed,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+    if json:
+        print_json(report)
+        return
+    low, high = report.interval
+    typer.echo(
+        f"Trained {report.model} with {report.recipe} for {report.epochs} epochs in {report.seconds:.0f} s"
+        f" ({report.gradients:,} pictures forward and backward)."
+    )
+    typer.echo(
+        f"It names {100 * report.clean_accuracy:.1f} % of the test pictures rightly"
+        f" (95 % interval {100 * low:.1f} to {100 * high:.1f}, one seed). Checkpoint: {report.checkpoint}"
+    )
