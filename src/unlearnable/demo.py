@@ -22,6 +22,7 @@ from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.pictures.destination import writing
 from unlearnable.pictures.sheet import Row, contact_sheet
 from unlearnable.pipeline import protect, verify
+from unlearnable.shares import between, percent
 
 if TYPE_CHECKING:
     from unlearnable.training.evaluation import Accuracy
@@ -192,22 +193,14 @@ def _rows(before: Dataset, after: Dataset) -> list[Row]:
     return rows
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _between(interval: tuple[float, float]) -> str:
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
-
-
 def _told(report: DemoReport) -> list[str]:
-    clean, protected = _percent(report.clean_accuracy), _percent(report.protected_accuracy)
+    clean, protected = percent(report.clean_accuracy), percent(report.protected_accuracy)
     return [
         "",
         f"Of {report.tests} clean test pictures, the network names rightly (with 95 % intervals):",
-        f"  {clean:>7}  trained on the clean pictures      ({_between(report.clean_interval)})",
-        f"  {protected:>7}  trained on the protected pictures  ({_between(report.protected_interval)})",
-        f"  {_percent(report.chance):>7}  by guessing",
+        f"  {clean:>7}  trained on the clean pictures      ({between(report.clean_interval)})",
+        f"  {protected:>7}  trained on the protected pictures  ({between(report.protected_interval)})",
+        f"  {percent(report.chance):>7}  by guessing",
         "",
         f"What it all means: {report.page}",
         "For pictures of your own:",
@@ -225,14 +218,14 @@ def _page(report: DemoReport) -> str:
         epochs=_EPOCHS,
         psnr=f"{report.psnr:.1f}",
         ssim=f"{report.ssim:.2f}",
-        clean=_percent(report.clean_accuracy),
-        clean_between=_between(report.clean_interval),
+        clean=percent(report.clean_accuracy),
+        clean_between=between(report.clean_interval),
         clean_width=f"{100 * report.clean_accuracy:.1f}",
-        protected=_percent(report.protected_accuracy),
-        protected_between=_between(report.protected_interval),
+        protected=percent(report.protected_accuracy),
+        protected_between=between(report.protected_interval),
         protected_width=f"{100 * report.protected_accuracy:.1f}",
-        learned=_percent(report.learned),
-        chance=_percent(report.chance),
+        learned=percent(report.learned),
+        chance=percent(report.chance),
         chance_width=f"{100 * report.chance:.1f}",
         own_pictures=_OWN_PICTURES,
         sheet=f"data:image/png;base64,{sheet}",

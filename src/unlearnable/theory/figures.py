@@ -1,8 +1,4 @@
-"""Draw the theory's tables: each figure as PDF and PNG, its numbers as CSV and JSON, one page that explains them all.
-
-Colours are Okabe and Ito's, which people with any colour vision tell apart; every line also has its own marker or dash,
-so that a black-and-white print stays readable.
-"""
+"""Draw the theory: each figure as PDF and PNG, its numbers as CSV and JSON, one page that explains them all."""
 
 import csv
 import html
@@ -19,30 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from unlearnable.plots import COLOURS, MARKERS, STYLE, save
 from unlearnable.theory import tables
 from unlearnable.theory.tables import Table, Value
-
-_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS: Final = ("o", "s", "^", "D", "v", "P")
-_STYLE: Final[Any] = {
-    "font.size": 9,
-    "font.family": "DejaVu Sans",
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.constrained_layout.use": True,
-    "pdf.fonttype": 42,
-    "savefig.dpi": 200,
-}
 
 
 class Plot(NamedTuple):
@@ -73,10 +48,8 @@ def report(model: Literal["cuda", "latent"], out: Path) -> Report:
     for plot in plots:
         table = plot.table()
         _write_table(table, out / plot.name)
-        with rc_context(_STYLE):
-            figure = plot.draw(table)
-            figure.savefig(out / f"{plot.name}.pdf", metadata={"CreationDate": None})
-            figure.savefig(out / f"{plot.name}.png")
+        with rc_context(STYLE):
+            save(plot.draw(table), out / plot.name)
         sections.append(_section(plot, table))
     page = out / "index.html"
     page.write_text(_PAGE.format(title=title, body="\n".join(sections)), encoding="utf-8")
@@ -111,7 +84,7 @@ img{{max-width:100%}} .settings{{color:#666;font-size:85%}}</style>
 
 
 def _line(axes: Axes, x: ArrayLike, y: ArrayLike, index: int, label: str, **style: Any) -> None:
-    axes.plot(x, y, **({"color": _COLOURS[index], "marker": _MARKERS[index], "label": label} | style))
+    axes.plot(x, y, **({"color": COLOURS[index], "marker": MARKERS[index], "label": label} | style))
 
 
 def _panels(count: int, *, height: float = 2.9, share: bool = True) -> tuple[Figure, list[Axes]]:
@@ -183,7 +156,7 @@ def _draw_classes(table: Table) -> Figure:
         k, drawn = table.column("classes", a_max=most), table.column("drawn", a_max=most)
         error = [drawn - table.column("low", a_max=most), table.column("high", a_max=most) - drawn]
         label = f"filters up to a = {most:g}" if most else "no filters"
-        axes.errorbar(k, drawn, error, color=_COLOURS[index], marker=_MARKERS[index], label=label, capsize=2)
+        axes.errorbar(k, drawn, error, color=COLOURS[index], marker=MARKERS[index], label=label, capsize=2)
     k = np.unique(table.column("classes"))
     axes.plot(k, 1 / k, color="black", linestyle=":", label="guessing")
     axes.set_xscale("log")
@@ -217,8 +190,8 @@ def _draw_pictures(table: Table) -> Figure:
                 table.column(name, k=k),
                 table.column("exact", k=k),
                 2 * table.column("exact_error", k=k),
-                color=_COLOURS[index],
-                marker=_MARKERS[index],
+                color=COLOURS[index],
+                marker=MARKERS[index],
                 label=f"k = {k}",
                 capsize=2,
             )
@@ -257,7 +230,7 @@ def _draw_gaps(table: Table) -> Figure:
         for index, epsilon in enumerate(table.values("epsilon")):
             for scaling, style in zip(table.values("scaling"), ("-", "--"), strict=True):
                 values = table.column(gap, p="2", scaling=scaling, epsilon=epsilon)
-                face = _COLOURS[index] if style == "-" else "white"
+                face = COLOURS[index] if style == "-" else "white"
                 label = f"ε = {epsilon:g}, W ~ N(0, {scaling})"
                 _line(axes, ratios, values, index, label, linestyle=style, markerfacecolor=face)
         axes.set_yscale("log")
@@ -291,8 +264,8 @@ def _draw_nonlinear(table: Table) -> Figure:
             ratios,
             table.column(name),
             2 * table.column(f"{name}_error"),
-            color=_COLOURS[index],
-            marker=_MARKERS[index],
+            color=COLOURS[index],
+            marker=MARKERS[index],
             label=label,
             capsize=2,
         )
@@ -323,7 +296,7 @@ def _draw_digits(table: Table) -> Figure:
         for index, training in enumerate(table.values("training")):
             for kind, style in (("adversarial", "-"), ("standard", "--")):
                 values = table.column(kind, rule=rule, training=training)
-                face = _COLOURS[index] if style == "-" else "white"
+                face = COLOURS[index] if style == "-" else "white"
                 label = f"{'AR' if kind == 'adversarial' else 'SR'}, {training} training"
                 _line(axes, table.column("k", rule=rule, training=training), values, index, label, linestyle=style,
                       markerfacecolor=face)  # fmt: skip
