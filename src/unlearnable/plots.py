@@ -35,5 +35,7 @@ STYLE: Final[Any] = {
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PDF, the same bytes for the same figure, and as PNG; ``path`` has no suffix."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out by now, and it takes a while: once is enough for both
     figure.savefig(f"{path}.pdf", metadata={"CreationDate": None})
     figure.savefig(f"{path}.png")

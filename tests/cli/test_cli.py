@@ -43,6 +43,7 @@ Commands:
   preview   Draw a contact sheet.
   train     Train a network.
   evaluate  Test a trained network, as it is and under attack.
+  report    Report what an audit found.
   theory    Draw what is known in theory.
   list      List the names that other commands take.
   demo      Show it all on a small real data set.
@@ -54,7 +55,8 @@ def test_help_is_what_we_mean_it_to_be():
 
 
 @pytest.mark.parametrize(
-    "verb", ["keygen", "protect", "verify", "unlock", "preview", "train", "evaluate", "theory", "list", "demo"]
+    "verb",
+    ["keygen", "protect", "verify", "unlock", "preview", "train", "evaluate", "report", "theory", "list", "demo"],
 )
 def test_every_help_fits_80_columns(verb):
     shown = run(verb, "--help")

@@ -5,7 +5,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from unlearnable.cli import demo, evaluate, keygen, listing, preview, protect, theory, train, unlock, verify
+from unlearnable.cli import demo, evaluate, keygen, listing, preview, protect, report, theory, train, unlock, verify
 from unlearnable.errors import InputError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command()(unlock.unlock)
 app.command()(preview.preview)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(report.report)
 app.command()(theory.theory)
 app.command("list")(listing.list_names)
 app.command()(demo.demo)
