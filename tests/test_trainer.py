@@ -82,6 +82,22 @@ def test_a_stronger_budget_is_worse_and_none_is_clean(trained: Path, folders: tu
     assert found[2] < 0.5
 
 
+def test_curves_for_tensorboard(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = {"epochs": 2, "batch_size": 8}
+    curves = tmp_path / "curves"
+    report = unlearnable.train(
+        folders[0], test=folders[1], out=tmp_path / "a", options=options, model="resnet9-w16", tensorboard=curves
+    )
+    events = EventAccumulator(str(curves)).Reload()
+    assert [event.step for event in events.Scalars("loss/train")] == [1, 2]
+    assert [event.value for event in events.Scalars("loss/train")] == [
+        pytest.approx(epoch.loss) for epoch in report.history
+    ]
+    assert events.Scalars("accuracy/test")[0].value == pytest.approx(report.clean_accuracy)
+
+
 def test_finetuning_starts_from_the_weights_given(trained: Path, folders: tuple[Path, Path], tmp_path: Path) -> None:
     options = {"epochs": 1, "batch_size": 8, "learning_rate": 0.0}
     report = unlearnable.train(

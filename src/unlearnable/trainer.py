@@ -21,7 +21,7 @@ from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.training import evaluation
 from unlearnable.training.chance import generator
 from unlearnable.training.checkpoint import Epoch, Network, load_network, save_network
-from unlearnable.training.distributed import local_device
+from unlearnable.training.distributed import is_first, local_device
 from unlearnable.training.loop import train as run
 from unlearnable.training.precision import Precision, autocast, default_device
 from unlearnable.training.recipes import named as recipe_named
@@ -69,6 +69,7 @@ def train(
     seed: int = 0,
     device: str | None = None,
     precision: Precision = "auto",
+    tensorboard: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> TrainReport:
     """Train a network on a folder of pictures and test its last epoch on another.
@@ -82,6 +83,7 @@ def train(
     weights: of a network trained before, to start from; the recipes finetune and linear-probe need them.
     size: side of the squares that pictures are brought to; without it all must have one size.
     limit: pictures of each folder, at most; the first of each class in turn.
+    tensorboard: a folder for the curves of loss and accuracy, as TensorBoard reads them.
 
     Raises InputError for whatever the caller can mend.
     """
@@ -98,6 +100,15 @@ def train(
     start = None if weights is None else Path(weights)
     network = partial(build, model, classes=len(data.class_names), channels=channels, size=side, weights=start)
     state = out.with_name(out.name + ".run")
+    log = _tensorboard_log(tensorboard)
+
+    def tell(done: int, total: int, epoch: Epoch | None) -> None:
+        if progress is not None:
+            progress(done, total)
+        if epoch is not None:
+            log("loss/train", epoch.loss, epoch.number)
+            log("accuracy/train", epoch.accuracy, epoch.number)
+
     trained = run(
         data,
         model=network,
@@ -106,16 +117,15 @@ def train(
         device=device,
         precision=precision,
         checkpoint=state,
-        progress=None if progress is None else lambda done, total, _: progress(done, total),
+        progress=tell,
     )
     accuracy = evaluation.evaluate(trained.model, tests.images, tests.labels, precision=precision)
+    log("accuracy/test", accuracy.share, made.epochs)
     about = {"recipe": recipe, "seed": seed, **made.spec(), "data": data.fingerprint()}
-    save_network(
-        out,
-        trained.model,
-        Network(model=model, class_names=data.class_names, channels=channels, size=side, training=about),
-    )
-    state.unlink(missing_ok=True)
+    if is_first():
+        made_of = Network(model=model, class_names=data.class_names, channels=channels, size=side, training=about)
+        save_network(out, trained.model, made_of)
+        state.unlink(missing_ok=True)
     return TrainReport(
         str(out),
         recipe,
@@ -128,6 +138,23 @@ def train(
         trained.gradients,
         trained.history,
     )
+
+
+def _tensorboard_log(folder: str | os.PathLike[str] | None) -> Callable[[str, float, int], None]:
+    """Return what writes a figure, under a name, for an epoch; nothing where there is no folder to write to."""
+    if folder is None:
+        return lambda name, value, epoch: None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise expected("the tensorboard package", f"no {error.name}", "pip install tensorboard") from None
+    writer = SummaryWriter(os.fspath(folder))  # type: ignore[no-untyped-call]
+
+    def write(name: str, value: float, epoch: int) -> None:
+        writer.add_scalar(name, value, epoch)  # type: ignore[no-untyped-call]
+        writer.flush()  # type: ignore[no-untyped-call]
+
+    return write
 
 
 @dataclass(frozen=True)

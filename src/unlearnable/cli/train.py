@@ -44,6 +44,9 @@ def train(
     limit: Limit = None,
     device: Device = None,
     precision: Precision = "auto",
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="DIR", help="Write curves there, for TensorBoard.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a network.
@@ -53,6 +56,7 @@ def train(
     with needing("train"):
         from unlearnable.budgets import parse
         from unlearnable.trainer import train
+        from unlearnable.training.distributed import is_first
 
     given = {
         "epochs": epochs,
@@ -74,8 +78,11 @@ def train(
             seed=seed,
             device=device,
             precision=precision,
+            tensorboard=tensorboard,
             progress=progress,
         )
+    if not is_first():
+        return
     if json:
         print_json(report)
         return

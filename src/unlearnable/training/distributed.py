@@ -1,5 +1,6 @@
 """Training on several devices: ``torchrun`` starts a process for each, and every process takes a part of each batch."""
 
+import atexit
 import os
 from typing import NamedTuple
 
@@ -9,16 +10,16 @@ from torch import Tensor, distributed, nn
 from unlearnable.errors import expected
 
 
+def is_first() -> bool:
+    """Tell whether this is the process that writes and prints: the only one, or the first of those started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class World(NamedTuple):
     """Which process this is, from 0, and how many there are."""
 
     rank: int
     size: int
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and tells."""
-        return self.rank == 0
 
 
 def world(device: torch.device) -> World:
@@ -27,6 +28,7 @@ def world(device: torch.device) -> World:
         return World(0, 1)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)
     return World(distributed.get_rank(), distributed.get_world_size())
 
 

@@ -69,8 +69,9 @@ def train(
 
     model: builds the network, which takes floats on the 0 to 1 scale; called under the seed.
     device: of PyTorch; a GPU where there is one, if not given.
-    checkpoint: where the run is written down once a minute, at Ctrl-C and at its end, and goes on from if the file is
-        there already, to the same numbers as if it had never stopped. It is the caller's to remove.
+    checkpoint: where the run is written down once a minute, at Ctrl-C and at its end (with several processes: after
+        each epoch), and goes on from if the file is there already, to the same numbers as if it had never stopped. It
+        is the caller's to remove.
     progress: called after each step with steps done, steps in all and, once an epoch is over, that epoch.
 
     Raises FloatingPointError when the loss is no longer a number, and InputError for a data set that cannot be
@@ -100,7 +101,7 @@ def train(
             run.totals = run.totals.to(place)
 
         def save() -> None:
-            if checkpoint is not None and world.first:
+            if checkpoint is not None and distributed.is_first():
                 run.gradients = meter.count
                 save_run(checkpoint, about, run, parts, optimizer)
 
@@ -139,9 +140,10 @@ def train(
                 finished = run.step % in_epoch == 0
                 if finished:
                     _close_epoch(run, run.step // in_epoch, len(dataset), world)
-                if progress is not None and world.first:
+                if progress is not None and distributed.is_first():
                     progress(run.step, steps, run.history[-1] if finished else None)
-                if interrupted() or now - saved > _SAVE_SECONDS or run.step == steps:
+                due = interrupted() or now - saved > _SAVE_SECONDS or run.step == steps
+                if finished if world.size > 1 else due:  # several processes agree on the end of an epoch alone
                     save()
                     saved = now
                 if interrupted():

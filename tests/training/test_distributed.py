@@ -1,0 +1,52 @@
+"""Two processes train what one does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tests.training.small import dark_and_bright
+from torch import nn
+
+from unlearnable.training.distributed import is_first
+from unlearnable.training.loop import train
+from unlearnable.training.recipes import Recipe
+
+RECIPE = Recipe(epochs=2, batch_size=20, learning_rate=0.05, crop=0, flip=False)
+
+
+def plain() -> nn.Module:
+    """Build a network that treats each picture by itself, so that it does not matter how batches are divided."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def run(out: Path) -> None:
+    """Train, and write the weights and the figures of the epochs: what each process does."""
+    trained = train(dark_and_bright(), model=plain, recipe=RECIPE, device="cpu", checkpoint=out.with_suffix(".run"))
+    figures = torch.tensor([[epoch.loss, epoch.accuracy] for epoch in trained.history])
+    if is_first():
+        save_file(trained.model.state_dict() | {"figures": figures}, out)
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    run(tmp_path / "one")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    root = Path(__file__).parents[2]
+    for _ in range(2):  # the second time they go on from the end of the first
+        subprocess.run(
+            [*command, "-m", "tests.training.test_distributed", tmp_path / "two"],
+            check=True,
+            cwd=root,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+        )
+        one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
+        assert one.keys() == two.keys()
+        for name, tensor in one.items():
+            assert torch.allclose(two[name], tensor, atol=1e-5), name
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
