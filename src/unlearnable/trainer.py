@@ -143,16 +143,16 @@ def train(
 def _tensorboard_log(folder: str | os.PathLike[str] | None) -> Callable[[str, float, int], None]:
     """Return what writes a figure, under a name, for an epoch; nothing where there is no folder to write to."""
     if folder is None:
-        return lambda name, value, epoch: None
+        return lambda *_: None
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
         raise expected("the tensorboard package", f"no {error.name}", "pip install tensorboard") from None
-    writer = SummaryWriter(os.fspath(folder))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(os.fspath(folder))
 
     def write(name: str, value: float, epoch: int) -> None:
-        writer.add_scalar(name, value, epoch)  # type: ignore[no-untyped-call]
-        writer.flush()  # type: ignore[no-untyped-call]
+        writer.add_scalar(name, value, epoch)
+        writer.flush()
 
     return write
 
