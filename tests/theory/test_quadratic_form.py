@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.integrate import quad
 
 from unlearnable.theory.quadratic_form import QuadraticForm
 
@@ -57,6 +58,40 @@ def test_a_step_of_fourteen_decades_between_curvatures(power):
     # What the huge term does is known exactly: its sign decides, but for a probability of the order of 10^(-power/2).
     form = QuadraticForm(np.array([10.0**power, -1.0]), np.zeros(2), np.zeros(2), 0.0)
     assert (-form).positive().value == pytest.approx(2 / math.pi * math.atan(10 ** (-power / 2)), rel=1e-10)
+
+
+@pytest.mark.parametrize("tiny", [1e-12, 1e-6])
+def test_a_saddle_far_nearer_than_the_wall_behind_it(tiny):
+    # A tiny curvature of the other sign puts a wall at 1 / (2 tiny), twenty decades beyond the saddle.
+    curvature = np.array([-3e9, -5e7, -4e6, -8e5, tiny])
+    form = QuadraticForm(curvature, np.zeros(5), np.zeros(5), 8.0)
+    assert form.first(form.saddle).real == pytest.approx(0, abs=1e-6)
+    # Near 0 the density of four normal numbers is (2 pi)^-2: the volume of the ellipsoid, pi^2 / 2 times its half-axes.
+    small = math.pi**2 / 2 * np.prod(np.sqrt(8 / -curvature[:4])) / (2 * math.pi) ** 2
+    assert form.positive().value == pytest.approx(small, rel=1e-4)
+
+
+def test_the_path_leaves_to_the_side_where_nothing_grows():
+    # To the other side the integrand falls to 1e-18 of its peak, and then grows without bound.
+    curvature = np.array([-3.12364167e-02, 7.41995049e-01, -3.60532824e01])
+    slope, mean = np.array([-0.364495, 1.33546965, 0.80169708]), np.array([-8.2691214, 6.4383284, 9.19339053])
+    form = QuadraticForm(curvature, slope, mean, -0.3111672629364124)
+
+    def last_fits(u, v):
+        """P(Q > 0) given the first two coordinates: the last lies between two roots, in its lower tail."""
+        rest = form.constant + (curvature[0] * u + slope[0]) * u + (curvature[1] * v + slope[1]) * v
+        if (square := slope[2] ** 2 - 4 * curvature[2] * rest) <= 0:
+            return 0.0
+        ends = (-slope[2] + np.array([1, -1]) * math.sqrt(square)) / (2 * curvature[2])
+        low, high = stats.norm.cdf(ends - mean[2])
+        return float(high - low)
+
+    def expect(function, centre):
+        return quad(lambda w: function(w) * stats.norm.pdf(w - centre), centre - 9, centre + 9, limit=200)[0]
+
+    true = expect(lambda v: expect(lambda u: last_fits(u, v), mean[0]), mean[1])
+    assert form.positive().value == pytest.approx(true, rel=1e-7)
+    assert (-form).positive().value == pytest.approx(1 - true, rel=1e-12)
 
 
 @settings(max_examples=60, deadline=None)

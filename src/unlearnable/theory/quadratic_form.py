@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 Vector = NDArray[np.float64]
 
 _BEND: Final = math.pi / 8  # of the path against the vertical; below pi/4, where a Gaussian part would grow
-_NEGLIGIBLE: Final = 1e-18  # of the peak: where the path is cut; beyond, the integrand falls at least like exp(-s / 2)
+_NEGLIGIBLE: Final = 1e-19  # of the peak: where the path is cut; beyond, the integrand falls at least like exp(-s / 2)
 _UNDERFLOW: Final = -744.0  # exp of it is the smallest positive float64
 _FURTHEST: Final = 1e70  # a saddle, where it has nothing to be near to; its fourth power is a float64
 _LONGEST: Final = 300.0  # path, in s; with one dimension and no constant it is about 90
@@ -105,10 +105,10 @@ class QuadraticForm:
         wall = 0.5 / steepest if steepest > 0 else math.inf  # where it is infinite
         near, far = 0.0, min(0.5 * wall, 1 / math.sqrt(self.second(0.0)))
         while near < far < min(wall, _FURTHEST) and sign * self.first(sign * far).real < 0:
-            near, far = far, 2 * far if math.isinf(wall) else 0.5 * (far + wall)
+            near, far = far, min(2 * far, 0.5 * (far + wall))
         if not near < far < min(wall, _FURTHEST):
             return sign * near
-        return sign * float(brentq(lambda t: sign * self.first(sign * t).real, near, far, xtol=1e-12 * far))
+        return sign * float(brentq(lambda t: sign * self.first(sign * t).real, near, far, xtol=1e-12 * (near or far)))
 
     def _extreme(self) -> float:
         """Return the least or largest value of Q, whose curvatures have one sign; infinite if a term is linear."""
@@ -150,16 +150,13 @@ class QuadraticForm:
         The trapezoidal rule in the hyperbola's parameter s converges geometrically: its step is halved until a
         halving changes nothing more. Returns the integral, and that change plus what rounding can have done.
         """
-        bend = self._bend(cross, scale, peak)
+        bend, length = self._route(cross, scale, peak)
 
         def integrand(s: Vector) -> Vector:
-            t = cross + scale * (math.sin(bend) * (1 - np.cosh(s)) + 1j * math.cos(bend) * np.sinh(s))
+            t = _path(cross, scale, bend, s)
             speed = scale * (-math.sin(bend) * np.sinh(s) + 1j * math.cos(bend) * np.cosh(s))
             return np.asarray((np.exp(self.cumulant(t) - peak) * speed / t).imag / math.pi)
 
-        length, start = 2.0, abs(float(integrand(np.zeros(1))[0]))
-        while np.abs(integrand(length + np.array([0.0, 0.1, 0.2]))).max() > _NEGLIGIBLE * start and length < _LONGEST:
-            length += 0.5
         panels, step = math.ceil(4 * length), 0.25
         values = integrand(step * np.arange(float(panels)))
         total = step * float(values.sum() - 0.5 * values[0])  # the path's other half is the mirror image
@@ -174,13 +171,22 @@ class QuadraticForm:
             raise ArithmeticError(f"the inversion integral does not converge (saddle {self.saddle}, change {change})")
         return total, change + rounding * abs(total)
 
-    def _bend(self, cross: float, scale: float, peak: float) -> float:
-        """Return the angle by which the path leaves the vertical, so that exp(tQ) dies out along it.
+    def _route(self, cross: float, scale: float, peak: float) -> tuple[float, float]:
+        """Return the angle by which the path leaves the vertical, and the s at which it can end.
 
-        Judged where a vertical path has nearly died out, and to the left if the cumulant function rises to the right
-        there: in few dimensions the integrand falls only slowly from there on, and would oscillate.
+        It leaves to the side where exp(tQ) dies out first; to the other side that can fall for a while too, and then
+        grow without bound.
         """
-        t, reach = np.array([complex(cross, scale)]), math.log(1e-13)
-        while float(self.cumulant(t)[0].real) - peak > reach and t.imag[0] < 1e6 * scale:
-            t = t + 1j * t.imag
-        return math.copysign(_BEND, self.first(complex(t[0])).real)
+        gone = peak + math.log(_NEGLIGIBLE * min(1.0, scale / abs(cross)))
+        for start in np.arange(0.0, _LONGEST, 4.0):
+            s = start + np.arange(0.5, 4.5, 0.5)
+            right, left = (self.cumulant(_path(cross, scale, bend, s)).real for bend in (-_BEND, _BEND))
+            if (ends := np.flatnonzero(np.minimum(left, right) < gone)).size:
+                end = int(ends[0])
+                return _BEND if left[end] < right[end] else -_BEND, float(s[end])
+        return _BEND, _LONGEST
+
+
+def _path(cross: float, scale: float, bend: float, s: Vector) -> NDArray[np.complex128]:
+    """Return points of a hyperbola that crosses the real axis at s = 0: to the left for a bend > 0."""
+    return np.asarray(cross + scale * (math.sin(bend) * (1 - np.cosh(s)) + 1j * math.cos(bend) * np.sinh(s)))
