@@ -11,6 +11,7 @@ from scipy.signal import correlate2d
 
 from unlearnable.errors import InputError
 from unlearnable.theory.gaussian_mixture import (
+    ROUNDING,
     chernoff_bound,
     clean_accuracy,
     convolution_matrix,
@@ -95,6 +96,31 @@ def test_long_filters_against_mpmath():
     assert clean_accuracy(mu, *taps) == pytest.approx(oracle(mu, *matrices), abs=1e-11)
 
 
+def test_taps_for_which_one_path_of_the_integral_leads_astray():
+    mu = np.array([-0.18401994435885, 0.4270430236597339, -0.056164139922178224, -0.2806167645516631, -0.16477559436])
+    taps = ([0.03164493113417059, 1.0, 0.5144212253608771], [0.07416807279447572, 1.0, 0.25422687752363676])
+    matrices = [convolution_matrix(one, 5) for one in taps]
+    assert clean_accuracy(mu, *taps) == pytest.approx(oracle(mu, *matrices), abs=1e-11)
+
+
+@pytest.mark.parametrize("gap", [1e-12, 1e-13, 1e-14, 1e-15, 1e-16])
+def test_filters_closer_than_rounding_in_ten_thousand_dimensions(gap):
+    mu = along_ones(10_000, 2)
+    found = exact_accuracy(mu, 0.5 - gap, 0.5)
+    assert 0.5 <= found.accuracy <= chernoff_bound(mu, 0.5 - gap, 0.5) < 0.5 + 1e-11
+    assert found.error < 1e-12
+
+
+def test_differences_between_filters_keep_their_digits():
+    # At the lowest frequency the eigenvalues are 1.2e-3 and 1.2e-3 + 2e-12: only the taps tell them apart to 12 digits.
+    d, low, high = 89, 0.499999999999, 0.5
+    rule = poisoned_rule(along_ones(d, 1), low, high)
+    with mpmath.workdps(40):
+        values = [1 + 2 * mpmath.mpf(a) * mpmath.cos(mpmath.pi * d / (d + 1)) for a in (low, high)]
+        true = float(values[0] ** -2 - values[1] ** -2)
+    assert rule.curvature[-1] == pytest.approx(true, rel=1e-9)
+
+
 TABLE = [  # the facts page, section 2.3
     (10, 1, (0.82693, 0.67956, 0.67639, 0.50709)),
     (10, 5, (1.00000, 0.99993, 0.99992, 0.61534)),
@@ -128,21 +154,53 @@ def test_nearly_equal_filters_tend_to_equal_ones():
     gaps = [abs(clean_accuracy(MU, 0.3, 0.3 + gap) - equal_filters_accuracy(MU, 0.3)) for gap in (1e-2, 1e-4, 1e-9)]
     assert gaps[0] > gaps[1] > gaps[2]
     assert gaps[2] < 1e-12
+    assert clean_accuracy([1.0], 0.0, 1e-308) == pytest.approx(stats.norm.cdf(1), abs=1e-15)
 
 
 filters = st.floats(0, 0.5)
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), d=st.integers(1, 40), norm=st.floats(0.01, 6), low=filters, high=filters)
-def test_bounds_and_symmetry(seed, d, norm, low, high):
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    d=st.integers(1, 40),
+    norm=st.floats(0.01, 6),
+    low=filters,
+    high=filters,
+    noise=st.sampled_from([0.0, ROUNDING, 0.3]),
+)
+def test_bounds_and_symmetry(seed, d, norm, low, high, noise):
     mu = np.random.default_rng(seed).standard_normal(d)
     mu *= norm / np.linalg.norm(mu)
-    exact = clean_accuracy(mu, low, high)
+    exact = clean_accuracy(mu, low, high, noise=noise)
     assert 0.5 - 1e-12 <= exact <= stats.norm.cdf(norm) + 1e-12
-    assert clean_accuracy(mu, high, low) == pytest.approx(exact, abs=1e-11)
-    assert clean_accuracy(-mu, low, high) == pytest.approx(exact, abs=1e-11)
-    assert exact <= chernoff_bound(mu, low, high) + 1e-12
+    assert clean_accuracy(mu, high, low, noise=noise) == pytest.approx(exact, abs=1e-11)
+    assert clean_accuracy(-mu, low, high, noise=noise) == pytest.approx(exact, abs=1e-11)
+    assert exact <= chernoff_bound(mu, low, high, noise=noise) + 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1), d=st.integers(1, 12), taps=st.sampled_from([3, 5, 7]), most=st.floats(0.1, 0.999)
+)
+def test_filters_of_any_length_are_computed_and_bounded(seed, d, taps, most):
+    rng = np.random.default_rng(seed)
+    mu = rng.standard_normal(d) * 10 ** rng.uniform(-2, 1)
+    pair = rng.exponential(1.0, (2, taps))
+    pair[:, taps // 2] = 0
+    pair *= most / pair.sum(axis=1, keepdims=True)
+    pair[:, taps // 2] = 1
+    found = exact_accuracy(mu, *pair)
+    assert 0 <= found.accuracy <= min(chernoff_bound(mu, *pair), stats.norm.cdf(np.linalg.norm(mu))) + 1e-10
+    assert found.error < 1e-11
+
+
+def test_a_matrix_can_push_the_accuracy_below_one_half():
+    assert clean_accuracy([1.0, 0.0], -np.eye(2), -np.eye(2)) == pytest.approx(stats.norm.cdf(-1))
+    mu, pair = [1.0, 0.5], ([[-2.0, 0.5], [0.5, -1.5]], [[-1.5, -1.5], [0.0, 2.0]])
+    found, drawn = clean_accuracy(mu, *pair), monte_carlo(mu, *pair, samples=200_000, seed=4)
+    assert stats.binomtest(round(drawn.value * 200_000), 200_000, found).pvalue > 1e-5
+    assert found < 0.2
 
 
 def test_the_sine_basis_and_the_matrices_agree():
@@ -152,16 +210,19 @@ def test_the_sine_basis_and_the_matrices_agree():
     assert np.sort(sine_eigenvalues(0.3, 7)) == pytest.approx(np.linalg.eigvalsh(tridiagonal(0.3, 7)), abs=1e-14)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.2])
 @pytest.mark.parametrize("pair", [(0.1, 0.4), ([0.1, 0.2, 1, 0.1, 0.0], [0.3, 1, 0.2])], ids=["sine", "dense"])
-def test_the_score_is_twice_the_log_likelihood_ratio(pair):
+def test_the_score_is_twice_the_log_likelihood_ratio(pair, noise):
     rng = np.random.default_rng(2)
     mu, x = rng.standard_normal(9), rng.standard_normal((50, 9)) * 2
     matrices = [tridiagonal(a, 9) if isinstance(a, float) else convolution_matrix(a, 9) for a in pair]
     log_density = [
-        stats.multivariate_normal(label * matrix @ mu, matrix @ matrix.T).logpdf(x)
+        stats.multivariate_normal(label * matrix @ mu, matrix @ matrix.T + noise**2 * np.eye(9)).logpdf(x)
         for label, matrix in zip((-1, 1), matrices, strict=True)
     ]
-    assert poisoned_rule(mu, *pair).score(x) == pytest.approx(2 * (log_density[1] - log_density[0]), abs=1e-10)
+    assert poisoned_rule(mu, *pair, noise=noise).score(x) == pytest.approx(
+        2 * (log_density[1] - log_density[0]), abs=1e-10
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,6 +289,39 @@ def test_pictures_exact_against_monte_carlo():
     assert stats.binomtest(round(drawn.value * 100_000), 100_000, clean_accuracy(mu, *pair)).pvalue > 1e-5
 
 
+def test_singular_filters_can_be_computed_with_where_noise_hides_it():
+    rng = np.random.default_rng(8)
+    kernels = rng.uniform(0, 0.3, (2, 3, 3))  # the published strength, with the tap of 1 at a corner and at an edge
+    kernels[0, 0, 0] = kernels[1, 1, 2] = 1
+    pair, mu = [picture_filter(kernel, 8, 8) for kernel in kernels], rng.standard_normal(64) / 4
+    with pytest.raises(InputError, match="give a noise"):
+        clean_accuracy(mu, np.diag(np.arange(64.0)), pair[1])
+    found = exact_accuracy(mu, *pair, noise=ROUNDING)
+    assert found.condition < 3 / ROUNDING
+    assert 0.499 < found.accuracy < 0.55
+    drawn = monte_carlo(mu, *pair, noise=0.3, samples=100_000, seed=9)
+    exact = clean_accuracy(mu, *pair, noise=0.3)
+    assert stats.binomtest(round(drawn.value * 100_000), 100_000, exact).pvalue > 1e-5
+    drawn = monte_carlo(along_ones(20, 2), 0.1, 0.5, noise=0.3, samples=100_000, seed=10)
+    exact = clean_accuracy(along_ones(20, 2), 0.1, 0.5, noise=0.3)
+    assert stats.binomtest(round(drawn.value * 100_000), 100_000, exact).pvalue > 1e-5
+
+
+@pytest.mark.parametrize("pair", [(0.1, 0.4), ([0.2, 1, 0.1], 0.4)], ids=["sine", "dense"])
+def test_noise_that_vanishes_and_noise_that_drowns_the_filters(pair):
+    mu = along_ones(12, 2)
+    assert clean_accuracy(mu, *pair, noise=1e-7) == pytest.approx(clean_accuracy(mu, *pair), abs=1e-9)
+    # Where the noise drowns everything, what is left is of the order of noise^-2: linear, with an offset.
+    negative, positive = (
+        tridiagonal(one, 12) if isinstance(one, float) else convolution_matrix(one, 12) for one in pair
+    )
+    offset = np.sum((negative @ mu) ** 2) - np.sum((positive @ mu) ** 2)
+    offset += np.sum(negative**2) - np.sum(positive**2)
+    weights = 2 * (negative + positive) @ mu
+    margins = (weights @ mu + offset * np.array([1, -1])) / np.linalg.norm(weights)
+    assert clean_accuracy(mu, *pair, noise=1e4) == pytest.approx(stats.norm.cdf(margins).mean(), abs=1e-6)
+
+
 def test_ten_thousand_dimensions():
     mu = along_ones(10_000, 5)
     start = time.perf_counter()
@@ -290,6 +384,15 @@ def test_the_printed_tail_bound_is_violated():
         (lambda: clean_accuracy(["a"], 0.1, 0.2), "made of numbers"),
         (lambda: clean_accuracy([1.0, 2.0], [1, 1, 1], 0.2), "can be inverted, found a condition number"),
         (lambda: clean_accuracy([1.0, 1.0], -1.0, 0.2), "can be inverted"),
+        (lambda: clean_accuracy([1e-200, 0.0], 0.1, 0.2), "a mean mu that is not zero, found 1e-200"),
+        (lambda: clean_accuracy([1e200, 0.0], 0.1, 0.1), "at most 1e\\+100 in size, found 1e\\+200"),
+        (lambda: clean_accuracy([1.0, 2.0], 0.1, 0.2, noise=-1), "a noise >= 0, found -1"),
+        (lambda: clean_accuracy([1.0, 2.0], [[1], [2, 3]], 0.2), "a filter made of numbers"),
+        (lambda: monte_carlo([1.0, 2.0], 0.1, 0.2, samples=1e3), "as a whole number, found 1000.0"),
+        (lambda: monte_carlo([1.0, 2.0], 0.1, 0.2, seed=-1), "a seed of at least 0"),
+        (lambda: poisoned_rule([1.0, 2.0], 0.1, 0.2).score(np.ones((3, 4))), r"shape \(n, 2\)"),
+        (lambda: picture_filter(np.ones((3, 3)), 5, 5, "mirror"), "reflect or zero, found 'mirror'"),
+        (lambda: picture_filter(np.ones((3, 3)), 5.5, 5), "a height as a whole number"),
         (lambda: clean_accuracy([1.0, 2.0], [1, 0.5], 0.2), "an odd number of taps, found 2"),
         (lambda: clean_accuracy([1.0, 2.0], np.eye(3), 0.2), r"shape \(2, 2\)"),
         (lambda: clean_accuracy([1.0, 2.0], np.ones((2, 2, 2)), 0.2), "3 dimensions"),

@@ -9,6 +9,10 @@ A filter is given as a number ``a`` (the filter [a, 1, a] with zero padding, as 
 (correlation with zero padding), or as a (d, d) matrix (for instance from :func:`picture_filter`). Two filters [a, 1, a]
 share the sine basis: O(d log d) to get there, O(d) a node of the integral, and no (d, d) matrix. Longer filters share
 no basis: one symmetric eigenproblem, O(d^3) time and O(d^2) memory.
+
+Strong filters of pictures are singular, or so close to it that float64 cannot tell. Nobody publishes infinitely many
+digits, though: with ``noise``, protected data are A_y x + noise n, n ~ N(0, I), and every filter can be computed with.
+``ROUNDING`` is the noise of storing pixels in 8 bits.
 """
 
 import math
@@ -19,16 +23,19 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dst
-from scipy.linalg import eigh, lu_factor, lu_solve
+from scipy.linalg import eigh
 from scipy.special import ndtr
 from scipy.stats import beta
 
 from unlearnable.errors import expected
-from unlearnable.theory.checks import Matrix, Vector, count, mean_vector, numbers
+from unlearnable.theory.checks import Matrix, Vector, array, count, mean_vector, numbers, radius
 from unlearnable.theory.quadratic_form import QuadraticForm
 
 Filter = float | ArrayLike
 """A number a for [a, 1, a], taps of odd length, or a (d, d) matrix."""
+
+ROUNDING: Final = 4 / 255 / math.sqrt(12)
+"""Standard deviation of rounding to 256 levels, for pixels that vary within a class by a quarter of their range."""
 
 _WORST_CONDITION: Final = 1e7  # of a matrix: its square is what the eigenproblem sees, and float64 has 16 digits
 _CHUNK: Final = 1 << 22  # numbers drawn at a time
@@ -38,7 +45,8 @@ class Accuracy(NamedTuple):
     """An accuracy computed by integration.
 
     ``error`` estimates what the integration can be wrong by; ``condition`` is the larger condition number of the two
-    filters (about 4 (d + 1)^2 / pi^2 for [0.5, 1, 0.5]), by whose square rounding of the *input* is magnified.
+    filters (about 4 (d + 1)^2 / pi^2 for [0.5, 1, 0.5]; with noise, that of the square root of A A' + noise^2 I), by
+    whose square rounding of the *input* is magnified.
     """
 
     accuracy: float
@@ -84,6 +92,8 @@ class PoisonedRule:
     def score(self, x: ArrayLike) -> Vector:
         """Return twice the log-likelihood ratio of +1 against -1 for points of shape (n, d): (n,)."""
         points = numbers(x, 2, "the points x")
+        if points.shape[1] != len(self.mean):
+            raise expected(f"points of shape (n, {len(self.mean)})", f"shape {points.shape}", "one row a point")
         w = _sine(points) if self.vectors is None else points @ self.vectors
         return np.asarray(w**2 @ self.curvature + w @ self.slope + self.constant)
 
@@ -92,24 +102,25 @@ class PoisonedRule:
         return QuadraticForm(self.curvature, self.slope, label * self.mean, self.constant)
 
 
-def clean_accuracy(mu: ArrayLike, a_negative: Filter, a_positive: Filter) -> float:
+def clean_accuracy(mu: ArrayLike, a_negative: Filter, a_positive: Filter, *, noise: float = 0.0) -> float:
     """Compute the clean accuracy of the protected data's Bayes rule, exactly.
 
-    ``mu`` has shape (d,); the filters belong to the classes -1 and +1. Raises InputError for mu = 0, and for a filter
-    that is singular or, as a matrix, too close to it.
+    ``mu`` has shape (d,); the filters belong to the classes -1 and +1. ``noise`` is the standard deviation of what is
+    added to each protected coordinate. Raises InputError for mu = 0, noise < 0, and, where the noise does not hide it,
+    a filter that is singular or, as a matrix, too close to it.
 
     >>> round(clean_accuracy([10**-0.5] * 10, 0.1, 0.3), 5)
     0.67639
     """
-    return exact_accuracy(mu, a_negative, a_positive).accuracy
+    return exact_accuracy(mu, a_negative, a_positive, noise=noise).accuracy
 
 
-def exact_accuracy(mu: ArrayLike, a_negative: Filter, a_positive: Filter) -> Accuracy:
+def exact_accuracy(mu: ArrayLike, a_negative: Filter, a_positive: Filter, *, noise: float = 0.0) -> Accuracy:
     """As :func:`clean_accuracy`, with the error of the integration and the filters' condition number."""
-    rule = poisoned_rule(mu, a_negative, a_positive)
+    rule = poisoned_rule(mu, a_negative, a_positive, noise=noise)
     if not rule.curvature.any():
-        value = float(ndtr(rule.slope @ rule.mean / np.linalg.norm(rule.slope)))
-        return Accuracy(value, 0.0, rule.condition)
+        slope = rule.slope / np.abs(rule.slope).max()
+        return Accuracy(float(ndtr(slope @ rule.mean / np.linalg.norm(slope))), 0.0, rule.condition)
     right_positive, right_negative = rule.form(1).positive(), (-rule.form(-1)).positive()
     return Accuracy(
         0.5 * (right_positive.value + right_negative.value),
@@ -129,7 +140,7 @@ def equal_filters_accuracy(mu: ArrayLike, a: Filter) -> float:
     return exact_accuracy(mu, a, a).accuracy
 
 
-def chernoff_bound(mu: ArrayLike, a_negative: Filter, a_positive: Filter) -> float:
+def chernoff_bound(mu: ArrayLike, a_negative: Filter, a_positive: Filter, *, noise: float = 0.0) -> float:
     """Bound the same accuracy from above: for each class the least E exp(t score) over the t for which it exists.
 
     A true bound for any d, mu and filters, unlike the one printed with the paper (see ``docs/theory.md``); loose
@@ -138,26 +149,34 @@ def chernoff_bound(mu: ArrayLike, a_negative: Filter, a_positive: Filter) -> flo
     >>> round(chernoff_bound([10**-0.5] * 10, 0.0, 0.5), 5)
     0.54102
     """
-    rule = poisoned_rule(mu, a_negative, a_positive)
+    rule = poisoned_rule(mu, a_negative, a_positive, noise=noise)
     return 0.5 * math.exp(rule.form(1).log_chernoff()) + 0.5 * math.exp((-rule.form(-1)).log_chernoff())
 
 
 def monte_carlo(
-    mu: ArrayLike, a_negative: Filter, a_positive: Filter, *, samples: int = 100_000, seed: int = 0
+    mu: ArrayLike,
+    a_negative: Filter,
+    a_positive: Filter,
+    *,
+    samples: int = 100_000,
+    seed: int = 0,
+    noise: float = 0.0,
 ) -> Estimate:
     """Estimate the same accuracy by drawing clean points and comparing the protected classes' likelihoods.
 
     Shares no formula with :func:`exact_accuracy` beyond the definition.
     """
-    mean = mean_vector(mu)
-    return monte_carlo_classes(np.stack([-mean, mean]), [a_negative, a_positive], samples=samples, seed=seed)
+    means, filters = np.outer([-1, 1], mean_vector(mu)), [a_negative, a_positive]
+    return monte_carlo_classes(means, filters, samples=samples, seed=seed, noise=noise)
 
 
-def monte_carlo_classes(means: ArrayLike, filters: Sequence[Filter], *, samples: int, seed: int = 0) -> Estimate:
+def monte_carlo_classes(
+    means: ArrayLike, filters: Sequence[Filter], *, samples: int, seed: int = 0, noise: float = 0.0
+) -> Estimate:
     """Estimate the clean accuracy of the protected data's Bayes rule for any number of equally likely classes.
 
-    ``means`` has shape (classes, d). Clean points of a class are N(mean, I), protected ones N(A mean, A A').
-    Raises InputError for a singular filter or a number of filters that is not that of the means.
+    ``means`` has shape (classes, d). Clean points of a class are N(mean, I), protected ones N(A mean, A A' + noise^2
+    I). Raises InputError for a singular filter or a number of filters that is not that of the means.
     """
     centres = numbers(means, 2, "the means")
     classes, d = centres.shape
@@ -165,30 +184,29 @@ def monte_carlo_classes(means: ArrayLike, filters: Sequence[Filter], *, samples:
     count(samples, 1, "a number of samples")
     if len(filters) != classes:
         raise expected(f"{classes} filters, one a class", str(len(filters)), "give as many filters as means")
-    undo = [_inverse(one, d) for one in filters]
-    rng = np.random.default_rng(seed)
+    noise = radius(noise, "a noise")
+    densities = [_log_density(_as_filter(one, d), centre, noise) for one, centre in zip(filters, centres, strict=True)]
+    rng = np.random.default_rng(count(seed, 0, "a seed"))
     right = 0
     for start in range(0, samples, step := max(1, _CHUNK // d)):
         labels = rng.integers(classes, size=min(step, samples - start))
         points = centres[labels] + rng.standard_normal((len(labels), d))
-        likelihoods = [
-            -0.5 * np.sum((invert(points) - centre) ** 2, axis=1) - log_volume
-            for (invert, log_volume), centre in zip(undo, centres, strict=True)
-        ]
-        right += int(np.sum(np.argmax(likelihoods, axis=0) == labels))
+        right += int(np.sum(np.argmax([density(points) for density in densities], axis=0) == labels))
     return interval(right, samples)
 
 
-def poisoned_rule(mu: ArrayLike, a_negative: Filter, a_positive: Filter) -> PoisonedRule:
+def poisoned_rule(mu: ArrayLike, a_negative: Filter, a_positive: Filter, *, noise: float = 0.0) -> PoisonedRule:
     """Return the Bayes rule of the protected data in closed form. Raises InputError as :func:`clean_accuracy`.
 
-    With S_y = A_y A_y', the score is x'(S_-^-1 - S_+^-1)x + 2 mu'(A_-^-1 + A_+^-1)x + 2 ln|det A_-| - 2 ln|det A_+|.
+    With S_y = A_y A_y' + noise^2 I, the score is
+    x'(S_-^-1 - S_+^-1)x + 2 mu'(A_-'S_-^-1 + A_+'S_+^-1)x + mu'(A_-'S_-^-1 A_- - A_+'S_+^-1 A_+)mu + ln|S_-| - ln|S_+|;
+    without noise the last term with mu vanishes.
     """
-    mean = mean_vector(mu)
+    mean, noise = mean_vector(mu), radius(noise, "a noise")
     negative, positive = _as_filter(a_negative, len(mean)), _as_filter(a_positive, len(mean))
     if negative.ndim == positive.ndim == 0:
-        return _sine_rule(mean, float(negative), float(positive))
-    return _dense_rule(mean, _as_matrix(negative, len(mean)), _as_matrix(positive, len(mean)))
+        return _sine_rule(mean, float(negative), float(positive), noise)
+    return _dense_rule(mean, _as_matrix(negative, len(mean)), _as_matrix(positive, len(mean)), noise)
 
 
 def convolution_matrix(taps: ArrayLike, d: int) -> Matrix:
@@ -216,6 +234,9 @@ def picture_filter(
     is block-Toeplitz with Toeplitz blocks. Raises InputError for an even side, or a filter too large to reflect.
     """
     weights = numbers(kernel, 2, "the kernel")
+    if padding not in ("reflect", "zero"):
+        raise expected("the padding reflect or zero", repr(padding), "choose one of them")
+    height, width = count(height, 1, "a height"), count(width, 1, "a width")
     if not all(side % 2 for side in weights.shape):
         raise expected("a kernel with odd sides", f"shape {weights.shape}", "add a row or column of zeros")
     if any(side // 2 >= extent for side, extent in zip(weights.shape, (height, width), strict=True)):
@@ -250,13 +271,12 @@ def _sine(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _as_filter(given: Filter, d: int) -> NDArray[np.float64]:
-    dimensions = np.ndim(given)
-    if dimensions > 2:
-        raise expected("a filter as a number, taps or a matrix", f"{dimensions} dimensions", "see picture_filter")
-    array = numbers(given, dimensions, "a filter")
-    if dimensions == 2 and array.shape != (d, d):
-        raise expected(f"a filter matrix of shape ({d}, {d})", str(array.shape), "its side is the length of mu")
-    return array
+    found = array(given, "a filter")
+    if found.ndim > 2:
+        raise expected("a filter as a number, taps or a matrix", f"{found.ndim} dimensions", "see picture_filter")
+    if found.ndim == 2 and found.shape != (d, d):
+        raise expected(f"a filter matrix of shape ({d}, {d})", str(found.shape), "its side is the length of mu")
+    return found
 
 
 def _as_matrix(given: NDArray[np.float64], d: int) -> Matrix:
@@ -272,50 +292,75 @@ def _checked(smallest: float, largest: float, worst: float) -> float:
         raise expected(
             "filters that can be inverted",
             f"a condition number of {condition:.1e} (at most {worst:.0e} can be computed with)",
-            "lower the taps beside the 1",
+            "lower the taps beside the 1, or give a noise such as ROUNDING",
         )
     return condition
 
 
-def _sine_rule(mean: Vector, a_negative: float, a_positive: float) -> PoisonedRule:
-    negative, positive = (sine_eigenvalues(a, len(mean)) for a in (a_negative, a_positive))
-    condition = max(_checked(np.abs(values).min(), np.abs(values).max(), 2.0**52) for values in (negative, positive))
+def _sine_rule(mean: Vector, a_negative: float, a_positive: float, noise: float) -> PoisonedRule:
+    d = len(mean)
+    negative, positive = sine_eigenvalues(a_negative, d), sine_eigenvalues(a_positive, d)
+    wide_negative, wide_positive = np.hypot(negative, noise), np.hypot(positive, noise)
+    condition = max(_checked(values.min(), values.max(), 2.0**52) for values in (wide_negative, wide_positive))
+    # Differences are taken of the filters' taps, not of what comes of them: nothing cancels for filters that are close.
+    apart = 2 * (a_positive - a_negative) * np.cos(np.arange(1, d + 1) * (math.pi / (d + 1)))
+    both = wide_negative * wide_positive
+    curvature = (apart / both) * ((negative + positive) / both)
+    pull_negative, pull_positive = negative / wide_negative, positive / wide_positive
     coordinates = _sine(mean)
-    both = 1 / negative + 1 / positive
+    wider = np.where(curvature > 0, wide_positive, wide_negative)
     return PoisonedRule(
-        curvature=(1 / negative - 1 / positive) * both,
-        slope=2 * both * coordinates,
-        constant=2 * float(np.sum(np.log(np.abs(negative)) - np.log(np.abs(positive)))),
+        curvature=curvature,
+        slope=2 * (pull_negative / wide_negative + pull_positive / wide_positive) * coordinates,
+        # The pulls' squares differ by -noise^2 curvature.
+        constant=-float(np.sum(np.sign(curvature) * np.log1p(np.abs(curvature) * wider**2)))
+        - float(np.sum((noise * coordinates) ** 2 * curvature)),
         mean=coordinates,
         condition=condition,
         vectors=None,
     )
 
 
-def _dense_rule(mean: Vector, negative: Matrix, positive: Matrix) -> PoisonedRule:
-    singular = [np.linalg.svd(matrix, compute_uv=False) for matrix in (negative, positive)]
-    condition = max(_checked(values[-1], values[0], _WORST_CONDITION) for values in singular)
-    undo_negative, undo_positive = np.linalg.inv(negative), np.linalg.inv(positive)
-    curvature, vectors = eigh(undo_negative.T @ undo_negative - undo_positive.T @ undo_positive)
+class _Filtered(NamedTuple):
+    """Protected data of one class, N(A mu, S): ``whiten`` S^-1 = whiten whiten', and A's part in it, whiten'A."""
+
+    whiten: Matrix
+    pull: Matrix
+    log_volume: float
+    condition: float
+
+
+def _filtered(matrix: Matrix, noise: float) -> _Filtered:
+    left, singular, right = np.linalg.svd(matrix)
+    wide = np.hypot(singular, noise)
+    condition = _checked(wide[-1], wide[0], _WORST_CONDITION)
+    return _Filtered(left / wide, (singular / wide)[:, None] * right, float(np.log(wide).sum()), condition)
+
+
+def _dense_rule(mean: Vector, negative: Matrix, positive: Matrix, noise: float) -> PoisonedRule:
+    one, other = _filtered(negative, noise), _filtered(positive, noise)
+    curvature, vectors = eigh(one.whiten @ one.whiten.T - other.whiten @ other.whiten.T)
+    seen, also = one.pull @ mean, other.pull @ mean
     return PoisonedRule(
         curvature=curvature,
-        slope=2 * vectors.T @ ((undo_negative + undo_positive).T @ mean),
-        constant=2 * float(np.log(singular[0]).sum() - np.log(singular[1]).sum()),
+        slope=2 * vectors.T @ (one.whiten @ seen + other.whiten @ also),
+        constant=2 * (one.log_volume - other.log_volume) + float((seen - also) @ (seen + also) if noise else 0.0),
         mean=vectors.T @ mean,
-        condition=condition,
+        condition=max(one.condition, other.condition),
         vectors=vectors,
     )
 
 
-def _inverse(given: Filter, d: int) -> tuple[Callable[[Matrix], Matrix], float]:
-    """Return what undoes a filter on points of shape (n, d), and the logarithm of its |determinant|."""
-    array = _as_filter(given, d)
-    if array.ndim == 0:
-        values = sine_eigenvalues(float(array), d)
-        _checked(np.abs(values).min(), np.abs(values).max(), 2.0**52)
-        return lambda points: _sine(_sine(points) / values), float(np.log(np.abs(values)).sum())
-    matrix = _as_matrix(array, d)
-    singular = np.linalg.svd(matrix, compute_uv=False)
-    _checked(singular[-1], singular[0], _WORST_CONDITION)
-    factors = lu_factor(matrix)
-    return lambda points: np.asarray(lu_solve(factors, points.T).T), float(np.log(singular).sum())
+def _log_density(given: NDArray[np.float64], centre: Vector, noise: float) -> Callable[[Matrix], Vector]:
+    """Return the log-density of protected data of the class with this centre, up to a number common to all."""
+    d = len(centre)
+    if given.ndim:
+        known = _filtered(_as_matrix(given, d), noise)
+        at = known.pull @ centre
+        return lambda x: np.asarray(-0.5 * np.sum((x @ known.whiten - at) ** 2, axis=1) - known.log_volume)
+    values = sine_eigenvalues(float(given), d)
+    wide = np.hypot(values, noise)
+    _checked(wide.min(), wide.max(), 2.0**52)
+    at = (values / wide) * _sine(centre)
+    volume = float(np.log(wide).sum())
+    return lambda x: np.asarray(-0.5 * np.sum((_sine(x) / wide - at) ** 2, axis=1) - volume)

@@ -115,7 +115,8 @@ class QuadraticForm:
         flat = self.curvature == 0
         if self.slope[flat].any():
             return math.copysign(math.inf, -self.expectation)
-        return self.constant - float(np.sum(self.slope[~flat] ** 2 / (4 * self.curvature[~flat])))
+        with np.errstate(over="ignore"):  # a curvature of 1e-310 is flat too
+            return self.constant - float(np.sum(self.slope[~flat] ** 2 / (4 * self.curvature[~flat])))
 
     def log_chernoff(self) -> float:
         """Return the logarithm of an upper bound of P(Q >= 0): the least E exp(tQ) over t >= 0."""
