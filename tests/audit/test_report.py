@@ -384,7 +384,8 @@ def test_it_tells_how_it_was_measured_and_what_not():
     assert told["Their size"] == "32 x 32 pixels, 3 channels"
     assert told["Runs"].startswith("12, 6.3 minutes")
     assert told["Software"] == "unlearnable 0.1.0, torch 2.9.0, python 3.11.2"
-    assert dict(dict(settings(summary))["Recipes"])["erm"] == "erm (epochs 12, batch size 512, learning rate 0.4)"
+    assert dict(dict(settings(summary))["Recipes"])["erm"] == "epochs 12, batch size 512, learning rate 0.4"
+    assert told["Machine"] == "cpu, x86_64, 2 threads"
     words = " ".join(limits(summary, UNTRIED))
     assert "3 ways were tried" in words
     assert "This release knows more countermeasures: coin, jpeg." in words

@@ -45,10 +45,10 @@ def settings(summary: Summary) -> list[tuple[str, list[tuple[str, str]]]]:
     for title, kind in kinds.items():
         names = sorted({getattr(row, kind) for row in summary.rows})
         told = {
-            name: _several(_told(dig(row.spec, kind) or "") for row in summary.rows if getattr(row, kind) == name)
+            name: _several(_set_to(name, dig(row.spec, kind)) for row in summary.rows if getattr(row, kind) == name)
             for name in names
         }
-        found.append((title, [(name, value) for name, value in told.items() if value not in ("", name)]))
+        found.append((title, [(name, value) for name, value in told.items() if value]))
     return [(title, values) for title, values in found if values]
 
 
@@ -150,11 +150,20 @@ def _nested(value: Any) -> str:
     return f"({_told(value)})" if isinstance(value, Mapping | list) and "name" not in value else _told(value)
 
 
+def _set_to(name: str, spec: Any) -> str:
+    """Write what a recipe or a countermeasure was set to; nothing where that is only its name."""
+    told, start = _told(spec or ""), f"{name} ("
+    if told.startswith(start):
+        return told[len(start) : -1]
+    return "" if told == name else told
+
+
 def _size(spec: Mapping[str, Any]) -> str:
     size, channels = dig(spec, "model", "size"), dig(spec, "model", "channels")
     return "" if size is None else f"{' x '.join(map(str, size))} pixels, {channels} channels"
 
 
 def _machine(row: Row) -> str:
-    found = [dig(row.spec, "device"), *(dig(row.versions, name) for name in _MACHINE)]
-    return ", ".join(str(one) for one in found if one)
+    threads = row.versions.get("threads")
+    found = [dig(row.spec, "device"), row.versions.get("processor"), row.versions.get("system")]
+    return ", ".join([str(one) for one in found if one] + ([f"{threads} threads"] if threads else []))
