@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unlearnable.audit.report import report as report
     from unlearnable.errors import InputError as InputError
     from unlearnable.keys import Key as Key
     from unlearnable.pipeline import preview as preview
@@ -26,12 +27,24 @@ _HOMES = {
     "evaluate": "unlearnable.trainer",
     "preview": "unlearnable.pipeline",
     "protect": "unlearnable.pipeline",
+    "report": "unlearnable.audit.report",
     "train": "unlearnable.trainer",
     "unlock": "unlearnable.pipeline",
     "verify": "unlearnable.pipeline",
 }
 
-__all__ = ["InputError", "Key", "ReferenceSeed", "evaluate", "preview", "protect", "train", "unlock", "verify"]
+__all__ = [
+    "InputError",
+    "Key",
+    "ReferenceSeed",
+    "evaluate",
+    "preview",
+    "protect",
+    "report",
+    "train",
+    "unlock",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -201,6 +201,16 @@ def test_names_are_only_ever_text():
     assert f"{EVIL} is not protected" in page.text
 
 
+def test_a_picture_that_did_not_change_has_no_psnr():
+    made = sample()
+    made["protected"][0, 3] = made["clean"][3]
+    made["psnr"][0, 3], made["ssim"][0, 3] = np.inf, 1
+    text = Page(page_of(audit(ways=FEW), sample=Sample(**made))).text
+    lowest = made["psnr"].min()
+    assert f"from {lowest:.1f} dB to ∞ (unchanged), from {made['ssim'].min():.3f} to 1.000" in text
+    assert f"PSNR {made['median_psnr'][0]:.1f} dB, SSIM {made['median_ssim'][0]:.3f}" in text
+
+
 def test_an_unfinished_audit_says_so():
     rows = audit(ways=FEW)
     assert "not finished. 3 of its 21 runs are not done" in Page(page_of(rows, missing=3)).text

@@ -262,7 +262,10 @@ def test_pgd_finds_what_a_search_over_the_sphere_finds():
         (lambda: gaussian_mixture_risks([1.0, 0.0, 1.0], np.ones((2, 3)), 0.1), "k = 3 > d = 2"),
         (lambda: gaussian_mixture_risks([1.0, 0.0], np.ones((3, 2)), 0.1), "rank 2, found rank 1"),
         (lambda: gaussian_mixture_risks([1.0, 0.0], np.eye(3, 2), -0.1), "epsilon >= 0, found -0.1"),
-        (lambda: gaussian_mixture_risks([1.0, 0.0], np.eye(3, 2), math.nan), "a radius epsilon made of finite numbers, found NaN"),
+        (
+            lambda: gaussian_mixture_risks([1.0, 0.0], np.eye(3, 2), math.nan),
+            "a radius epsilon made of finite numbers, found NaN",
+        ),
         (lambda: gaussian_mixture_risks([1.0, 0.0], np.eye(3, 2), 0.1, 3), "p = 2 or inf, found p = 3"),
         (lambda: gaussian_mixture_risks([1.0], np.eye(3, 2), 0.1), r"W of shape \(d, 1\)"),
         (lambda: linear_risks([1.0, 0.0, 0.0], [1.0, 0.0], np.eye(3, 2), 0.1, 0.5), "a norm p"),

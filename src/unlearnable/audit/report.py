@@ -144,6 +144,7 @@ def page(results: Results, *, untried: Mapping[str, Sequence[str]]) -> str:
     filters: dict[str, Callable[..., Any]] = {
         "pct": _unbroken(percent),
         "between": _unbroken(between),
+        "decibels": lambda value: "∞ (unchanged)" if math.isinf(value) else f"{value:.1f}\u00a0dB",
         "at": _at,
         "pairs": pairwise,
         "by_set": lambda scores: [list(group) for _, group in groupby(scores, key=lambda one: one.protection)],
