@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unlearnable.audit.api import Audit as Audit
+    from unlearnable.audit.api import plan_audit as plan_audit
+    from unlearnable.audit.api import run_audit as run_audit
     from unlearnable.audit.report import report as report
     from unlearnable.errors import InputError as InputError
     from unlearnable.keys import Key as Key
@@ -21,26 +24,32 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Audit": "unlearnable.audit.api",
     "InputError": "unlearnable.errors",
     "Key": "unlearnable.keys",
     "ReferenceSeed": "unlearnable.protections.convolution",
     "evaluate": "unlearnable.trainer",
+    "plan_audit": "unlearnable.audit.api",
     "preview": "unlearnable.pipeline",
     "protect": "unlearnable.pipeline",
     "report": "unlearnable.audit.report",
+    "run_audit": "unlearnable.audit.api",
     "train": "unlearnable.trainer",
     "unlock": "unlearnable.pipeline",
     "verify": "unlearnable.pipeline",
 }
 
 __all__ = [
+    "Audit",
     "InputError",
     "Key",
     "ReferenceSeed",
     "evaluate",
+    "plan_audit",
     "preview",
     "protect",
     "report",
+    "run_audit",
     "train",
     "unlock",
     "verify",

@@ -80,6 +80,20 @@ def test_what_holds_for_any_budget(runs, gains, penalty):
     assert search(measured(gains, penalty), PARTS, ["erm"], runs) == found
 
 
+def test_what_cannot_be_run_is_passed_over():
+    world = measured({"jpeg": 0.3, "blur": 0.2, "coin": 0.1})
+
+    def measure(attempts):
+        bad = {"rsk", "jpeg+blur"}
+        return [None if a.countermeasure in bad else h for a, h in zip(attempts, world(attempts), strict=True)]
+
+    found = search(measure, PARTS, ["erm"], 40)
+    assert found.best.attempt == Attempt("jpeg+coin+blur", "erm")
+    assert {"rsk", "jpeg+blur"}.isdisjoint(one.attempt.countermeasure for one in found.tried)
+    with pytest.raises(InputError, match="expected single countermeasures that can be tried"):
+        search(lambda some: [None if a.countermeasure != "none" else Halves(0, 0) for a in some], PARTS, ["erm"], 9)
+
+
 def test_too_few_runs_are_told():
     with pytest.raises(InputError, match="expected at least 3 runs to search with, found 2"):
         search(measured({}), PARTS, ["erm", "mixup"], 2)

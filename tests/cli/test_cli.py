@@ -43,6 +43,7 @@ Commands:
   preview   Draw a contact sheet.
   train     Train a network.
   evaluate  Test a trained network, as it is and under attack.
+  audit     Find out how well protected pictures hold.
   report    Report what an audit found.
   theory    Draw what is known in theory.
   list      List the names that other commands take.
@@ -56,7 +57,20 @@ def test_help_is_what_we_mean_it_to_be():
 
 @pytest.mark.parametrize(
     "verb",
-    ["keygen", "protect", "verify", "unlock", "preview", "train", "evaluate", "report", "theory", "list", "demo"],
+    [
+        "keygen",
+        "protect",
+        "verify",
+        "unlock",
+        "preview",
+        "train",
+        "evaluate",
+        "audit",
+        "report",
+        "theory",
+        "list",
+        "demo",
+    ],
 )
 def test_every_help_fits_80_columns(verb):
     shown = run(verb, "--help")

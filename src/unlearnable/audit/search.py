@@ -5,7 +5,7 @@ the test pictures are cut in two halves. What the search chooses, it chooses by 
 measured on the second.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ class Search:
     """What a search found.
 
     best: of all compositions, chosen by the selection half; single: of the single countermeasures, likewise.
-    tried: everything, in order; as many runs as that were spent.
+    tried: everything that could be tried, in order.
     """
 
     best: Tried
@@ -40,8 +40,8 @@ class Search:
     tried: tuple[Tried, ...]
 
 
-Measure = Callable[[Sequence[Attempt]], Sequence[Halves]]
-"""Runs attempts, and returns their accuracies in the same order."""
+Measure = Callable[[Sequence[Attempt]], Sequence[Halves | None]]
+"""Runs attempts, and returns their accuracies in the same order; None of one that cannot be run."""
 
 
 def search(measure: Measure, parts: Sequence[str], recipes: Sequence[str], runs: int) -> Search:
@@ -54,37 +54,50 @@ def search(measure: Measure, parts: Sequence[str], recipes: Sequence[str], runs:
     parts: names of single countermeasures, the most promising first, for when there are too few runs for all.
     runs: how many are spent at most.
 
-    Raises InputError where the runs are too few for a single countermeasure.
+    Raises InputError where the runs are too few (:func:`check_runs`), or no single countermeasure could be run.
     """
-    if runs <= len(recipes) or not parts:
-        raise expected(f"at least {len(recipes) + 1} runs to search with", str(runs), "allow more, or name one recipe")
-    tried: dict[Attempt, Halves] = {}
+    check_runs(runs, recipes)
+    tried: dict[Attempt, Halves | None] = {}
 
-    def spend(attempts: Sequence[Attempt]) -> Tried:
+    def spend(attempts: Sequence[Attempt]) -> Tried | None:
         tried.update(zip(attempts, measure(attempts), strict=True))
-        return max((Tried(a, tried[a]) for a in attempts), key=lambda one: one.accuracy.selection)
+        return _best(tried, attempts)
 
-    best = spend([Attempt(PLAIN.countermeasure, recipe) for recipe in recipes])
+    spend([Attempt(PLAIN.countermeasure, recipe) for recipe in recipes])
     singles = [Attempt(part, recipe) for part in parts for recipe in recipes][: _half(runs - len(tried))]
     best = single = spend(singles)
-    while runs > len(tried):
+    while runs > len(tried) and best is not None:
         ranked = sorted(parts, key=lambda part: -_alone(tried, part))  # stable: untried ones in their own order
         held = best.attempt.countermeasure.split("+")
         longer = [Attempt("+".join([*held, part]), best.attempt.recipe) for part in ranked if part not in held]
-        if not longer:
-            break
         found = spend(longer[: _half(runs - len(tried))])
-        if found.accuracy.selection <= best.accuracy.selection:
+        if found is None or found.accuracy.selection <= best.accuracy.selection:
             break
         best = found
-    everything = tuple(Tried(attempt, accuracy) for attempt, accuracy in tried.items())
-    return Search(best=max(everything, key=lambda one: one.accuracy.selection), single=single, tried=everything)
+    overall = _best(tried, tried)
+    if overall is None or single is None:
+        raise expected("single countermeasures that can be tried", "none among them", "allow more runs")
+    everything = tuple(Tried(attempt, accuracy) for attempt, accuracy in tried.items() if accuracy is not None)
+    return Search(best=overall, single=single, tried=everything)
+
+
+def check_runs(runs: int, recipes: Sequence[str]) -> None:
+    """Raise InputError where runs are too few to try every recipe, and a countermeasure."""
+    if runs <= len(recipes):
+        raise expected(f"at least {len(recipes) + 1} runs to search with", str(runs), "allow more, or name one recipe")
+
+
+def _best(tried: Mapping[Attempt, Halves | None], attempts: Iterable[Attempt]) -> Tried | None:
+    """Return the one of some attempts that did best, the first among equals; None where none could be run."""
+    ran = [Tried(attempt, accuracy) for attempt in attempts if (accuracy := tried[attempt]) is not None]
+    return max(ran, key=lambda one: one.accuracy.selection, default=None)
 
 
 def _half(runs: int) -> int:
     return max(1, runs // 2)
 
 
-def _alone(tried: dict[Attempt, Halves], part: str) -> float:
-    """Return the best that a countermeasure reached by itself, with any recipe."""
-    return max((accuracy.selection for attempt, accuracy in tried.items() if attempt.countermeasure == part), default=0)
+def _alone(tried: Mapping[Attempt, Halves | None], part: str) -> float:
+    """Return the best that a countermeasure reached by itself, with any recipe; 0 for one that was not tried."""
+    found = _best(tried, [attempt for attempt in tried if attempt.countermeasure == part])
+    return 0.0 if found is None else found.accuracy.selection

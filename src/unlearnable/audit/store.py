@@ -106,14 +106,14 @@ def key_of(spec: Mapping[str, Any]) -> str:
 class Store:
     """An open store; a context manager. Any number of processes on one machine may work on one store."""
 
-    def __init__(self, path: Path, *, lease: float = LEASE) -> None:
+    def __init__(self, path: Path, *, lease: float | None = None) -> None:
         """Open a store, or start one where there is no file.
 
-        lease: in seconds; all processes at work on one store have the same.
+        lease: in seconds, :data:`LEASE` if not given; all processes at work on one store have the same.
 
         Raises InputError where the file is something else, or a store of another version.
         """
-        self.path, self.lease = path, lease
+        self.path, self.lease = path, LEASE if lease is None else lease
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
         with speaking(path):
             self._database = self._connect()

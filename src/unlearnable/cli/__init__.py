@@ -5,8 +5,23 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from unlearnable.cli import demo, evaluate, keygen, listing, preview, protect, report, theory, train, unlock, verify
+from unlearnable.cli import (
+    audit,
+    demo,
+    evaluate,
+    keygen,
+    listing,
+    preview,
+    protect,
+    report,
+    theory,
+    train,
+    unlock,
+    verify,
+)
 from unlearnable.errors import InputError
+
+_STOPPED = 130  # what typer makes of a Ctrl-C, too
 
 app = typer.Typer(
     name="unlearnable",
@@ -24,6 +39,7 @@ app.command()(unlock.unlock)
 app.command()(preview.preview)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(audit.audit)
 app.command()(report.report)
 app.command()(theory.theory)
 app.command("list")(listing.list_names)
@@ -35,15 +51,17 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        sys.exit(app(arguments, standalone_mode=False))
+        code = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
-        _complain("stopped; what is done is kept: the same command goes on from here")
-        sys.exit(130)
+        code = _STOPPED
     except (InputError, TyperException, FloatingPointError, MemoryError) as error:
         if debug:
             raise
         _complain(_one_line(error))
-        sys.exit(2)
+        code = 2
+    if code == _STOPPED:
+        _complain("stopped; what is done is kept: the same command goes on from here")
+    sys.exit(code)
 
 
 def _one_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     """What can be listed: each the name of a registry."""
 
     protections = "protections"
+    countermeasures = "countermeasures"
     attacks = "attacks"
     models = "models"
     recipes = "recipes"

@@ -271,7 +271,8 @@ def match(clean: Dataset, published: Dataset) -> NDArray[np.int64]:
     keys, others = _keys(clean.ids), _keys(published.ids)
     places = {key: place for place, key in enumerate(others)}
     missing = [id_ for id_, key in zip(clean.ids, keys, strict=True) if key not in places]
-    more = [id_ for id_, key in zip(published.ids, others, strict=True) if key not in set(keys)]
+    known = set(keys)
+    more = [id_ for id_, key in zip(published.ids, others, strict=True) if key not in known]
     if missing or more:
         parts = [f"{len(ids)} {what} ({_listed(ids)})" for ids, what in ((missing, "missing"), (more, "more")) if ids]
         unread = f"; {len(published.skipped)} cannot be read" if published.skipped else ""

@@ -1,0 +1,94 @@
+"""Ready-made grids: what each of them tries is told in ``docs/audit.md``."""
+
+import difflib
+from dataclasses import replace
+from typing import Final
+
+from unlearnable.audit.grid import PLAIN, Attempt, Grid
+from unlearnable.errors import expected
+
+AT: Final = "adversarial:budget=4/255"
+"""Adversarial training as the papers of CUDA and SEM use it against protected sets."""
+
+COLOUR: Final = ("grayscale", "gray-world")
+"""Countermeasures that do nothing to grey pictures."""
+
+_SINGLE: Final = (
+    *("grayscale", "jpeg", "bit-depth", "coin", "rsk", "ueraser", "blur", "resize"),
+    *("orthogonal-projection", "class-mean-removal"),
+)
+_TOGETHER: Final = (
+    *("coin+jpeg", "grayscale+coin", "grayscale+jpeg", "rsk+jpeg", "ueraser+jpeg"),
+    *("grayscale+coin+jpeg", "ueraser+coin+jpeg"),
+)
+_ALL_SINGLE: Final = (
+    *_SINGLE,
+    *("gaussian-filter", "median-filter", "bilateral-filter", "color-jitter", "autocontrast", "equalize"),
+    *("gray-world", "resized-crop", "spectrum-equalization", "deconvolution", "ueraser-max"),
+)
+
+
+def _plainly(*countermeasures: str) -> tuple[Attempt, ...]:
+    return tuple(Attempt(name, PLAIN.recipe) for name in countermeasures)
+
+
+def _recipes(*recipes: str) -> tuple[Attempt, ...]:
+    return tuple(Attempt(PLAIN.countermeasure, recipe) for recipe in recipes)
+
+
+_STANDARD: Final = (
+    PLAIN,
+    *_recipes("cutout", "mixup", "cutmix", AT),
+    *_plainly(*_SINGLE, *_TOGETHER),
+    *(Attempt(name, AT) for name in ("grayscale", "coin+jpeg")),
+)
+PROMISING: Final = ("coin", "jpeg", "rsk", "grayscale", "ueraser", "resize", "bit-depth", "orthogonal-projection")
+"""Countermeasures that published protections fell to, the most often first: a search tries them before others."""
+
+_FULL: Final = (
+    PLAIN,
+    *_recipes("cutout", "mixup", "cutmix", "autoaugment", "smoothing:sigma=0.5", AT),
+    *_recipes(*(f"adversarial:budget={budget}" for budget in ("8/255", "16/255", "l2:0.25", "l2:0.5", "l2:0.75"))),
+    *_plainly(*_ALL_SINGLE, *_TOGETHER),
+    *(Attempt(name, AT) for name in ("grayscale", "jpeg", "coin", "coin+jpeg", "grayscale+coin+jpeg")),
+)
+_MIXED: Final = (PLAIN, Attempt("none", AT), Attempt("coin+jpeg", PLAIN.recipe))
+
+PRESETS: Final = {
+    "quick": Grid(attempts=(PLAIN, *_plainly("coin", "grayscale+jpeg")), epochs=4),
+    "standard": Grid(attempts=_STANDARD, clean=_STANDARD, seeds=(0, 1, 2), epochs=20),
+    "full": Grid(
+        attempts=_FULL,
+        clean=_FULL,
+        models=("resnet18", "vgg16", "densenet121", "wrn-34-10"),
+        seeds=(0, 1, 2),
+        fractions=(0.2, 0.4, 0.6, 0.8, 1.0),
+        mixed=_MIXED,
+        epochs=100,
+    ),
+}
+"""Grids by name."""
+
+
+def preset(name: str) -> Grid:
+    """Return a ready-made grid. Raises InputError for an unknown name."""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(PRESETS)}"
+        raise expected("a known preset", repr(name), remedy)
+    return PRESETS[name]
+
+
+def for_grey(grid: Grid) -> Grid:
+    """Leave out what would leave grey pictures as they are.
+
+    >>> for_grey(Grid(attempts=(Attempt("grayscale+coin", "erm"), Attempt("grayscale", "erm")))).attempts
+    (Attempt(countermeasure='coin', recipe='erm'), Attempt(countermeasure='none', recipe='erm'))
+    """
+
+    def kept(attempt: Attempt) -> Attempt:
+        parts = [part for part in attempt.countermeasure.split("+") if part not in COLOUR]
+        return attempt._replace(countermeasure="+".join(parts) or PLAIN.countermeasure)
+
+    mixed = None if grid.mixed is None else tuple(map(kept, grid.mixed))
+    return replace(grid, attempts=tuple(map(kept, grid.attempts)), clean=tuple(map(kept, grid.clean)), mixed=mixed)
