@@ -49,7 +49,7 @@ def trainer(monkeypatch):
 
 @pytest.fixture
 def store(tmp_path):
-    with Store(tmp_path / "store.sqlite", lease=0.4) as opened:
+    with Store(tmp_path / "store.sqlite") as opened:
         yield opened
 
 
@@ -232,7 +232,7 @@ def test_several_at_once_share_the_runs(trainer, tmp_path):
     found = []
 
     def work():
-        with Store(tmp_path / "store.sqlite", lease=0.4) as store:
+        with Store(tmp_path / "store.sqlite") as store:
             found.append(run_cells(Bench(sets=sets()), cells, store, tmp_path).rows)
 
     threads = [threading.Thread(target=work) for _ in range(3)]

@@ -74,8 +74,8 @@ def test_a_finished_run_cannot_be_claimed(path):
 
 
 def test_a_claim_outlasts_its_lease_while_its_process_lives(path):
-    with Store(path, lease=0.2) as first, Store(path, lease=0.2) as second, first.claim("a"):
-        time.sleep(0.6)
+    with Store(path, lease=1) as first, Store(path, lease=1) as second, first.claim("a"):
+        time.sleep(2.5)
         with second.claim("a") as yours:
             assert not yours
 
@@ -97,6 +97,23 @@ def test_of_many_at_once_one_gets_the_run(path):
     for thread in threads:
         thread.join()
     assert sorted(got) == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_many_can_start_one_store_at_once(path, attempt):
+    opened, together = [], threading.Barrier(6)
+
+    def start() -> None:
+        together.wait()
+        with Store(path) as store:
+            opened.append(store.rows())
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == [[]] * 6
 
 
 def test_the_claim_of_a_killed_process_lapses(path):
