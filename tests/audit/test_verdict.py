@@ -91,6 +91,14 @@ def test_the_interval_over_seeds_is_students():
     )
 
 
+def test_seeds_that_happen_to_agree_do_not_make_for_certainty():
+    one = judge([clean(), row("cuda", 42)], "cuda").interval
+    several = [clean(seed=seed) for seed in range(3)] + [row("cuda", 42, seed=seed) for seed in range(3)]
+    assert judge(several, "cuda").interval == pytest.approx(one)
+    wilson = stats.binomtest(42, 100).proportion_ci(method="wilson")
+    assert interval([42] * 3, [100] * 3) == pytest.approx((wilson.low, wilson.high))
+
+
 def test_the_interval_of_one_seed_covers():
     # Both accuracies drawn anew from the same chances: the true learnability lies inside at least as often as promised.
     rng = np.random.default_rng(0)

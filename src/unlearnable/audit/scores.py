@@ -19,7 +19,7 @@ class Score:
     protection, fraction: of the set, as in the rows.
     rows: one a seed, by seed.
     accuracy: share of the test pictures named rightly, 0 to 1: the mean over the seeds.
-    interval: 95 %; of the mean over seeds by Student's t, of one seed by Wilson's score.
+    interval: 95 % (see :func:`unlearnable.audit.verdict.interval`).
     learned: the learnability; None beside what a verdict is on, and where clean pictures teach nothing either.
     strength: what it would be called as a verdict; None likewise.
     """
@@ -41,7 +41,7 @@ class Score:
     @property
     def method(self) -> str:
         """How the interval was found."""
-        return "Wilson" if len(self.rows) == 1 else "Student's t"
+        return "Wilson" if len(self.rows) == 1 else "Wilson and Student's t"
 
     def confusion(self) -> NDArray[np.float64]:
         """Return the shares of each true class (row) by answer (column), over all seeds."""

@@ -44,7 +44,7 @@ class Verdict:
     verdict: "protected", "weakened" or "not protected", by the learnability; "undecided" without one.
     learnability: (accuracy - chance) / (clean accuracy - chance) of the strongest way to learn from the set; None
         where the clean accuracy is not above chance with confidence, so that there was nothing to protect from.
-    interval: its 95 % interval, over seeds; with one seed, over draws of as many test pictures.
+    interval: its 95 % interval, over draws of as many test pictures and, with several seeds, over seeds.
     seeds: how many runs of the strongest way stand behind it.
     strongest: the way with the highest mean accuracy; broken_by: the same, or None if nothing did.
     accuracy, clean_accuracy: means over seeds; chance: what the best constant answer reaches. All 0 to 1.
@@ -123,21 +123,27 @@ def word(learnability: float) -> Word:
 def interval(right: Sequence[int], total: Sequence[int]) -> Interval:
     """Return the 95 % interval of an accuracy from the counts of one run a seed.
 
-    Of the mean over seeds, by Student's t; of a single run, by Wilson's score method (JASA 1927).
+    Two things make it uncertain: which pictures it is tested on, and the seeds. For the first, Wilson's score interval
+    (JASA 1927) of the mean over as many test pictures as one run has: all seeds see the same ones. For the second,
+    with several seeds, Student's t of the mean. The one that reaches further counts, at either end: so a few seeds
+    that happen to agree do not make for certainty.
     """
+    low, high = _wilson(*_typical(right, total))
     if len(right) == 1:
-        return _wilson(right[0], total[0])
-    low, high = _students([r / n for r, n in zip(right, total, strict=True)])
-    return max(0.0, low), min(1.0, high)
+        return low, high
+    least, most = _students([r / n for r, n in zip(right, total, strict=True)])
+    return max(0.0, min(low, least)), min(1.0, max(high, most))
 
 
 def judge(rows: Iterable[Row], protection: str, fraction: float = 1.0) -> Verdict:
     """Judge a set by its rows and the clean ones.
 
     The clean accuracy is that of plain training (recipe ``erm``, no countermeasure) on the clean pictures, with the
-    model that is best at it: the mean over seeds. Over several seeds the interval is Student's t of the learnability,
-    the clean accuracy taken at its mean. With a single seed it goes from the lowest accuracy over the highest clean
-    one to the highest over the lowest, each within its own 95 % interval.
+    model that is best at it: the mean over seeds.
+
+    The interval goes from the lowest accuracy over the highest clean one to the highest over the lowest, each within
+    its Wilson interval; with several seeds, to the ends of Student's t of the learnability where those lie further
+    out (see :func:`interval`).
 
     Raises InputError where rows are missing.
     """
@@ -149,12 +155,14 @@ def judge(rows: Iterable[Row], protection: str, fraction: float = 1.0) -> Verdic
         raise expected("finished runs to judge by", found, "let the audit finish")
     strongest = _best(ways)
     runs, chance, clean_accuracy = ways[strongest], clean[0].chance, _mean(clean)
-    low, high = _wilson(sum(row.right for row in clean), sum(row.total for row in clean))
+    bases, accuracies = _wilson_of(clean), _wilson_of(runs)
     value = between = None
-    if low > chance:
+    if bases[0] > chance:
         learned = [learnability(row.accuracy, clean_accuracy, chance) for row in runs]
         value = statistics.fmean(learned)
-        between = _students(learned) if len(runs) > 1 else _extremes(runs[0], low, high)
+        ends = [learnability(accuracy, base, chance) for accuracy in accuracies for base in bases]
+        ends += _students(learned) if len(runs) > 1 else ()
+        between = min(ends), max(ends)
     return Verdict(
         protection=protection,
         fraction=fraction,
@@ -244,13 +252,15 @@ def _students(values: Sequence[float]) -> Interval:
     return mean - half, mean + half
 
 
+def _wilson_of(runs: Sequence[Row]) -> Interval:
+    return _wilson(*_typical([row.right for row in runs], [row.total for row in runs]))
+
+
+def _typical(right: Sequence[int], total: Sequence[int]) -> tuple[int, int]:
+    """Return the counts of a run as they are on average."""
+    return round(statistics.fmean(right)), round(statistics.fmean(total))
+
+
 def _wilson(right: int, total: int) -> Interval:
     found = stats.binomtest(right, total).proportion_ci(_CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
-
-
-def _extremes(run: Row, low: float, high: float) -> Interval:
-    """Return the extremes of the learnability for a run's accuracy within its interval and a clean one within its."""
-    accuracies = _wilson(run.right, run.total)
-    found = [learnability(accuracy, clean, run.chance) for accuracy in accuracies for clean in (low, high)]
-    return min(found), max(found)
