@@ -41,6 +41,15 @@ def test_partly_protected_sets_have_both_their_baselines():
     ]
 
 
+def test_other_models_are_tried_with_less():
+    grid = Grid(attempts=(PLAIN, COIN), other_models=("b",), on_others=(COIN,), fractions=(0.5,))
+    assert [line for line in told(grid) if "b, seed 0" in line] == [
+        "clean, none, erm, b, seed 0",
+        "clean, coin, erm, b, seed 0",
+        "cuda, coin, erm, b, seed 0",
+    ]
+
+
 def test_no_run_is_there_twice():
     cells = Grid(attempts=(PLAIN, COIN, COIN), clean=(PLAIN, COIN), fractions=(0.5, 0.5, 1.0), seeds=(1, 1)).cells(
         ["a"]
@@ -59,6 +68,7 @@ def test_a_file_says_the_same(tmp_path):
     path.write_text(
         "models: [a, b]\nseeds: 3\nfractions: [0.2, 1]\nrecipes: [erm, 'adversarial:budget=4/255']\n"
         "countermeasures: [none, coin]\nattempts: [[coin+jpeg, erm]]\nmixed: [[none, erm]]\nclean: all\n"
+        "other_models: c\non_others: [[coin, erm]]\n"
         "epochs: 4\nbatch_size: 64\n"
     )
     attempts = (("coin+jpeg", "erm"), *((c, r) for r in ("erm", "adversarial:budget=4/255") for c in ("none", "coin")))
@@ -69,6 +79,8 @@ def test_a_file_says_the_same(tmp_path):
         fractions=(0.2, 1.0),
         mixed=(PLAIN,),
         clean=tuple(Attempt(*pair) for pair in attempts),
+        other_models=("c",),
+        on_others=(COIN,),
         epochs=4,
         batch_size=64,
     )
@@ -85,6 +97,7 @@ BAD_FILES = {
     "fractions: [yes]": "expected a number for fractions, found True",
     "attempts: [coin]": r"expected \[countermeasure, recipe\] in attempts, found 'coin'",
     "attempts: [[coin, erm, a]]": "write for example",
+    "attempts: all": "in attempts, found 'all'",
     "seeds: 0": "expected at least one of seeds",
     "models: []": "expected at least one of models",
     "epochs: 0": "expected epochs of 1 or more, found 0",

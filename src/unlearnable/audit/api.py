@@ -162,6 +162,7 @@ class Audit:
             grid,
             seeds=tuple(numbers),
             models=tuple(self.models) or grid.models,
+            other_models=() if self.models else grid.other_models,
             fractions=tuple(self.fractions) or grid.fractions,
             epochs=grid.epochs if self.epochs is None else self.epochs,
             batch_size=grid.batch_size if self.batch_size is None else self.batch_size,

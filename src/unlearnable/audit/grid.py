@@ -54,6 +54,7 @@ class Grid:
     fractions: which parts of the sets are protected, above 0 and at most 1. The whole, 1, is always among them.
     mixed: the attempts on partly protected sets, and on their clean parts alone; all attempts if not given.
     clean: the attempts on the clean set. Plain training is always among them.
+    other_models: on which nothing is tried but the attempts ``on_others``, on the clean and the wholly protected sets.
     epochs, batch_size: in place of the recipes' own.
 
     Raises InputError for values out of range.
@@ -65,6 +66,8 @@ class Grid:
     fractions: tuple[float, ...] = (1.0,)
     mixed: tuple[Attempt, ...] | None = None
     clean: tuple[Attempt, ...] = (PLAIN,)
+    other_models: tuple[str, ...] = ()
+    on_others: tuple[Attempt, ...] = (PLAIN,)
     epochs: int | None = None
     batch_size: int | None = None
 
@@ -105,6 +108,10 @@ class Grid:
                 for fraction in parts:
                     for name in (*protections, SUBSET):
                         add(name, fraction, mixed, model, seed)
+            for model in self.other_models:
+                add(CLEAN, 0.0, (PLAIN, *self.on_others), model, seed)
+                for name in protections:
+                    add(name, 1.0, self.on_others, model, seed)
         return list(found)
 
     @classmethod
@@ -146,7 +153,7 @@ def _read(found: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
     for name in ("epochs", "batch_size"):
         if name in found:
             values[name] = _number(name, found[name], int)
-    for name in ("models", "countermeasures", "recipes"):
+    for name in ("models", "other_models", "countermeasures", "recipes"):
         if name in found:
             values[name] = tuple(str(value) for value in lists[name])
     for name, kind in (("seeds", int), ("fractions", float)):
@@ -154,8 +161,8 @@ def _read(found: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
             values[name] = tuple(_number(name, value, kind) for value in lists[name])
     if isinstance(found.get("seeds"), int):
         values["seeds"] = tuple(range(found["seeds"]))
-    for name in ("attempts", "mixed", "clean"):
-        if name in found and found[name] != "all":
+    for name in ("attempts", "mixed", "clean", "on_others"):
+        if name in found and (name, found[name]) != ("clean", "all"):
             values[name] = tuple(_attempt(name, value) for value in lists[name])
     pairs = {"countermeasures": values.pop("countermeasures", ()), "recipes": values.pop("recipes", ())}
     if any(pairs.values()) or "attempts" not in values:

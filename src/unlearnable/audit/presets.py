@@ -60,7 +60,9 @@ PRESETS: Final = {
     "full": Grid(
         attempts=_FULL,
         clean=_FULL,
-        models=("resnet18", "vgg16", "densenet121", "wrn-34-10"),
+        models=("resnet18",),
+        other_models=("vgg16", "densenet121", "wrn-34-10"),
+        on_others=(PLAIN, Attempt("none", AT), Attempt("coin", PLAIN.recipe)),
         seeds=(0, 1, 2),
         fractions=(0.2, 0.4, 0.6, 0.8, 1.0),
         mixed=_MIXED,
@@ -91,4 +93,5 @@ def for_grey(grid: Grid) -> Grid:
         return attempt._replace(countermeasure="+".join(parts) or PLAIN.countermeasure)
 
     mixed = None if grid.mixed is None else tuple(map(kept, grid.mixed))
-    return replace(grid, attempts=tuple(map(kept, grid.attempts)), clean=tuple(map(kept, grid.clean)), mixed=mixed)
+    attempts, clean, others = (tuple(map(kept, some)) for some in (grid.attempts, grid.clean, grid.on_others))
+    return replace(grid, attempts=attempts, clean=clean, mixed=mixed, on_others=others)
