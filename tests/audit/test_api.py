@@ -28,13 +28,15 @@ GRID = Grid(attempts=(Attempt("none", "erm"), Attempt("grayscale", "erm")), epoc
 
 def asked(where, **options):
     places = folders(where)
-    return Audit(
-        clean=places["clean"],
-        protected=[f"cuda={places['protected']}"],
-        test=places["test"],
-        out=where / "run",
-        **({"grid": GRID, "device": "cpu"} | options),
-    )
+    usual = {
+        "clean": places["clean"],
+        "protected": [f"cuda={places['protected']}"],
+        "test": places["test"],
+        "out": where / "run",
+        "grid": GRID,
+        "device": "cpu",
+    }
+    return Audit(**usual | options)
 
 
 def test_the_whole_way(tmp_path):
@@ -183,6 +185,7 @@ def test_lines_that_are_no_rows_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"protected": "cuda"}, r"expected a list of protected sets, found 'cuda': write \['cuda'\]"),
         ({"preset": "quick"}, "expected either a preset or a grid, found both"),
         ({"grid": None, "preset": "qick"}, "found 'qick': did you mean 'quick'"),
         ({"grid": None, "preset": "x"}, "choose one of quick, standard, full"),

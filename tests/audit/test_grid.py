@@ -59,7 +59,7 @@ def test_no_run_is_there_twice():
 
 def test_options_are_a_product():
     grid = Grid.product(["none", "coin"], ["erm", "mixup"], models=("a",))
-    assert grid.attempts == (("none", "erm"), ("coin", "erm"), ("none", "mixup"), ("coin", "mixup"))
+    assert grid.attempts == (("none", "erm"), ("none", "mixup"), ("coin", "erm"), ("coin", "mixup"))
     assert Grid.product() == Grid()
 
 
@@ -71,7 +71,7 @@ def test_a_file_says_the_same(tmp_path):
         "other_models: c\non_others: [[coin, erm]]\n"
         "epochs: 4\nbatch_size: 64\n"
     )
-    attempts = (("coin+jpeg", "erm"), *((c, r) for r in ("erm", "adversarial:budget=4/255") for c in ("none", "coin")))
+    attempts = (("coin+jpeg", "erm"), *((c, r) for c in ("none", "coin") for r in ("erm", "adversarial:budget=4/255")))
     assert Grid.from_file(path) == Grid(
         attempts=tuple(Attempt(*pair) for pair in attempts),
         models=("a", "b"),

@@ -245,7 +245,7 @@ def test_several_at_once_share_the_runs(trainer, tmp_path):
     assert all(list(rows) == cells and rows == found[0] for rows in found)
 
 
-def test_what_a_killed_process_left_is_taken_over(trainer, store, tmp_path):
+def test_what_a_killed_process_left_is_taken_over(trainer, store, tmp_path, caplog):
     bench = Bench(sets=sets())
     with sqlite3.connect(store.path) as other:
         claim = (key_of(bench.spec(cell())), "gone:1:a", time.time() + 0.3)
@@ -253,6 +253,7 @@ def test_what_a_killed_process_left_is_taken_over(trainer, store, tmp_path):
     started = time.monotonic()
     assert list(run_cells(bench, [cell()], store, tmp_path).rows) == [cell()]
     assert time.monotonic() - started >= 0.3
+    assert caplog.messages == ["waiting for 1 runs that other processes are at work on"]
 
 
 def test_progress_counts_the_steps_of_what_is_left(trainer, store, tmp_path):

@@ -126,7 +126,7 @@ class Audit:
     """
 
     clean: Place
-    protected: Sequence[str]
+    protected: Sequence[Place]
     test: Place
     out: Place
     preset: str | None = None
@@ -146,6 +146,8 @@ class Audit:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
+        if isinstance(self.protected, str):
+            raise expected("a list of protected sets", repr(self.protected), f"write [{self.protected!r}]")
         if self.preset is not None and self.grid is not None:
             raise expected("either a preset or a grid", "both", "leave one out")
         for name, least in (("seeds", 1), ("seed", 0), ("search", 0), ("leaked", 0)):
@@ -290,10 +292,11 @@ def _searched(audit: Audit, bench: Bench, grid: Grid, name: str, run: Any) -> tu
 
     found = search(measure, _parts(bench), _recipes(grid), audit.search)
     cells = [cell(one.attempt, seed) for seed in grid.seeds for one in (found.best, found.single)]
-    rows = run(cells).rows
+    outcome = run(cells)
+    outcome.all()
 
     def reported(attempt: Attempt) -> Composition:
-        halves = [rows[cell(attempt, seed)].halves[1] for seed in grid.seeds]
+        halves = [outcome.rows[cell(attempt, seed)].halves[1] for seed in grid.seeds]
         right, total = zip(*halves, strict=True)
         share = sum(r / n for r, n in halves) / len(halves)
         return Composition(attempt, share, interval(right, total))
@@ -342,7 +345,7 @@ def _write_spec(
             "clean": _described(audit.clean, sets.clean),
             "test": _described(audit.test, sets.test),
             "protected": {
-                name: _described(text.removeprefix(f"{name}="), one)
+                name: _described(os.fspath(text).removeprefix(f"{name}="), one)
                 for text, (name, one) in zip(audit.protected, sets.protected.items(), strict=True)
             },
         },

@@ -117,7 +117,7 @@ class Grid:
     @classmethod
     def product(cls, countermeasures: Sequence[str] = (), recipes: Sequence[str] = (), **others: Any) -> Self:
         """Try every countermeasure (without any: none) with every recipe (without any: erm)."""
-        pairs = [Attempt(c, r) for r in recipes or (PLAIN.recipe,) for c in countermeasures or (PLAIN.countermeasure,)]
+        pairs = [Attempt(c, r) for c in countermeasures or (PLAIN.countermeasure,) for r in recipes or (PLAIN.recipe,)]
         return cls(attempts=tuple(pairs), **others)
 
     @classmethod

@@ -1,5 +1,6 @@
 """The runs of an audit: what one is made of, and how all of them get done, by one process or several."""
 
+import logging
 import math
 import platform
 import time
@@ -36,6 +37,8 @@ PRETRAINED: Final = ("finetune", "linear-probe")
 
 _DECISIVE: Final = ("kornia", "numpy", "pillow", "timm", "torch", "torchvision")  # packages whose release may matter
 _PATIENCE: Final = 0.5  # seconds between two looks at what another process is at work on
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Told, now and then, how many training steps are done and how many there are."""
@@ -142,7 +145,7 @@ class Bench:
             leak = Leak(index, originals)
         return Published(dataset.images, dataset.labels, len(dataset.class_names), leak)
 
-    @lru_cache(maxsize=2)  # noqa: B019 - a bench lives as long as its audit
+    @lru_cache(maxsize=1)  # noqa: B019 - a bench lives as long as its audit
     def cleaned(self, protection: str, fraction: float, seed: int, countermeasure: str) -> Dataset:
         """Put the training pictures together and do to them what is done once; kept for the next run that asks."""
         dataset = self.sets.training(protection, fraction, seed)
@@ -280,7 +283,7 @@ def run_cells(
     rows: dict[Cell, Row] = {}
     failures: dict[Cell, str] = {}
     steps = {cell: bench.steps(cell) for cell in cells if store.get(keys[cell]) is None}
-    todo, done, total = list(keys), 0, sum(steps.values())
+    todo, done, total, waited = list(keys), 0, sum(steps.values()), False
     while todo:
         waiting = []
         for cell in todo:
@@ -305,6 +308,9 @@ def run_cells(
             if row is not None:
                 rows[cell] = labelled(row, cell)
         if len(waiting) == len(todo):
+            if not waited:
+                _log.warning("waiting for %d runs that other processes are at work on", len(waiting))
+            waited = True
             time.sleep(_PATIENCE)
         todo = waiting
     return Outcome(rows={cell: rows[cell] for cell in keys if cell in rows}, failures=failures)

@@ -46,6 +46,12 @@ class Sets:
         """The half of the test pictures that a search may choose by, as a mask; the same share of every class."""
         return choose(self.test.ids, _classes(self.test), 0.5, 0, "halves")
 
+    @cached_property
+    def _ids(self) -> tuple[str, str]:
+        """Digests of what parts of the clean and of the test pictures are chosen by."""
+        clean, test = (hashlib.sha256("\0".join(sorted(one.ids)).encode()) for one in (self.clean, self.test))
+        return clean.hexdigest(), test.hexdigest()
+
     def training(self, protection: str, fraction: float, seed: int) -> Dataset:
         """Put the training pictures of one run together (see :class:`unlearnable.audit.grid.Cell`)."""
         if protection == CLEAN:
@@ -65,8 +71,8 @@ class Sets:
             "clean": self.clean.fingerprint() if fraction < 1 else None,
         }
         if 0 < fraction < 1:
-            used["choice"] = _ids_digest(self.clean.ids)
-        tests = {"pictures": self.test.fingerprint(), "choice": _ids_digest(self.test.ids)}
+            used["choice"] = self._ids[0]
+        tests = {"pictures": self.test.fingerprint(), "choice": self._ids[1]}
         return {"train": used | {"fraction": fraction, "count": len(self.clean)}, "test": tests}
 
     def save_sample(self, path: Path) -> None:
@@ -107,7 +113,7 @@ class Sets:
 
 def load_sets(
     clean: str | os.PathLike[str],
-    protected: Sequence[str],
+    protected: Sequence[str | os.PathLike[str]],
     test: str | os.PathLike[str],
     *,
     size: int | None = None,
@@ -122,11 +128,12 @@ def load_sets(
     """
     if not protected:
         raise expected("a protected set at least", "none", "name one with --protected")
-    whole = limit is not None and any(_is_foreign(text) for text in protected)  # entries of such go by all of the clean
+    texts = [os.fspath(text) for text in protected]
+    whole = limit is not None and any(_is_foreign(text) for text in texts)  # entries of such go by all of the clean
     cut = None if whole else limit
     before = load(clean, size=size, limit=cut)
     after: dict[str, Dataset] = {}
-    for text in protected:
+    for text in texts:
         name, one = load_protected(text, before, size=size, limit=cut)
         if name in (CLEAN, SUBSET):
             raise expected("another name for the protected set", repr(name), "write NAME=PATH")
@@ -175,10 +182,6 @@ def _coloured(dataset: Dataset) -> Dataset:
 
 def _classes(dataset: Dataset) -> list[str]:
     return [dataset.class_names[label] for label in dataset.labels]
-
-
-def _ids_digest(ids: Sequence[str]) -> str:
-    return hashlib.sha256("\0".join(sorted(ids)).encode()).hexdigest()
 
 
 def _first_of_each(labels: NDArray[np.int64], each: int, total: int) -> NDArray[np.int64]:

@@ -57,7 +57,7 @@ class Row:
     chance: what the best constant answer reaches on the test pictures.
     per_class: accuracy by class; confusion: counts, a row a true class, a column an answer.
     history: a mapping an epoch: epoch (from 1), loss, accuracy (on the training pictures).
-    gradients: passes backward through the network, counted in batches.
+    gradients: pictures passed forward and backward, those of attacks included.
     seconds: of training and testing, over all processes that had a part in it.
     halves: [right, total] of the two halves of the test set: the one a search may choose by, the one it reports.
     versions: of the software and the kind of machine; told, and but for a part of it no part of the key.
