@@ -400,8 +400,8 @@ def test_it_tells_how_it_was_measured_and_what_not():
     assert told["Machine"] == "cpu, x86_64, 2 threads"
     words = " ".join(limits(summary, UNTRIED))
     assert "3 ways were tried" in words
-    assert "This release knows more countermeasures: coin, jpeg." in words
-    assert "recipes" not in words
+    assert "release knows was tried. Countermeasures: coin, jpeg." in words
+    assert "Recipes" not in words
     assert "one run each" not in words
     assert "started from nothing" in words
     single = summary_of(audit(ways=FEW | {("none", "finetune"): (0.9, 0.4)}, seeds=(0,)))
@@ -507,7 +507,7 @@ def test_the_command_writes_a_page_and_says_where(run):
     text = Page((run / "report.html").read_text(encoding="utf-8")).text
     assert "cuda is not protected" in text
     assert "unlearnable audit --out 'my run'" in text
-    assert "This release knows more recipes: autoaugment, cutmix," in text
+    assert re.search(r"Recipes: [^.]*\bcutmix\b", text)
 
 
 def test_the_command_writes_what_is_asked_for_and_nothing_else(run, tmp_path):

@@ -8,15 +8,18 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
+from unlearnable.audit.charts import axis_end, zones
 from unlearnable.audit.scores import Score, Summary
 from unlearnable.audit.store import CLEAN, SUBSET
-from unlearnable.audit.verdict import PROTECTED, WEAKENED, Way
+from unlearnable.audit.verdict import Way
 from unlearnable.pictures.destination import writing
 from unlearnable.plots import COLOURS, MARKERS, STYLE, save
 
 _WIDTH = 7.2  # inches: a page of two columns
 _CLEAN, _FAINT = "#777777", "#555555"
+_SHADES = (0.0, 0.045, 0.09)  # of protected, weakened, not protected
 _LETTERS = 100  # in a legend's line
 _ACROSS = 4  # panels of training curves side by side
 _GREYS = 20  # that a reader tells apart, and few enough to be drawn as vectors
@@ -50,7 +53,7 @@ def accuracies(summary: Summary) -> Figure:
         found = [(place, one) for place, scores in enumerate(ways.values()) for n, one in scores if n == number]
         shift = 0 if number is None else (number - (len(summary.sets) - 1) / 2) * 0.7 / len(summary.sets)
         _dots(axes, [one for _, one in found], [place + shift for place, _ in found], number, name)
-    _references(axes, summary, zones=True)
+    _references(axes, summary, axis_end(one.interval[1] for found in ways.values() for _, one in found), shaded=True)
     axes.set_yticks(range(len(ways)), [_named(way, summary) for way in ways])
     axes.set_ylim(len(ways) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -122,6 +125,7 @@ def training(summary: Summary) -> Figure | None:
             lower.set_ylabel("loss")
         if line == down - 1:
             lower.set_xlabel("epoch")
+            lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     for place in range(len(ways), across * down):
         line, column = divmod(place, across)
         panels[2 * line][column].remove()
@@ -144,7 +148,7 @@ def classes(summary: Summary, names: Sequence[str]) -> Figure:
         shift = 0 if number is None else (number - (len(summary.sets) - 1) / 2) * 0.6 / len(summary.sets)
         for place, share, ends in found:
             _whisker(axes, share, ends, place + shift, number, name if place == found[0][0] else None)
-    _references(axes, summary, zones=False)
+    _references(axes, summary, axis_end(ends[1] for line in lines for *_, ends in line.values), shaded=False)
     axes.set_yticks(range(len(lines)), [_plain(one.name) for one in lines])
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -179,33 +183,27 @@ def confusion(summary: Summary, names: Sequence[str]) -> Figure:
     return figure
 
 
-def _references(axes: Axes, summary: Summary, *, zones: bool) -> None:
-    """Mark chance and the clean accuracy, and what lies between them."""
+def _references(axes: Axes, summary: Summary, end: float, *, shaded: bool) -> None:
+    """Mark chance and the clean accuracy on an axis up to ``end``, and what an accuracy would be called."""
     verdict = summary.verdicts[0]
-    axes.set_xlim(0, 100)
+    axes.set_xlim(0, 100 * end)
+    axes.xaxis.set_major_locator(MultipleLocator(20 if end > 0.4 else 10 if end > 0.2 else 5))
     top = axes.secondary_xaxis("top")
     top.set_xticks([100 * verdict.chance, 100 * verdict.clean_accuracy], ["guessing", "clean"])
-    top.tick_params(length=0, labelsize=7.5, labelcolor=_FAINT, pad=12 if zones else 1)
+    top.tick_params(length=0, labelsize=7.5, labelcolor=_FAINT, pad=12 if shaded else 1)
     top.spines["top"].set_visible(False)
+    if verdict.clean_accuracy - verdict.chance < 0.15 * end:
+        guessing, clean = top.get_xticklabels()
+        guessing.set_horizontalalignment("right")
+        clean.set_horizontalalignment("left")
     for share in (verdict.chance, verdict.clean_accuracy):
         axes.axvline(100 * share, color=_FAINT, linewidth=0.8, linestyle=":")
-    if zones and verdict.learnability is not None:
-        bounds = [verdict.chance + share * (verdict.clean_accuracy - verdict.chance) for share in (PROTECTED, WEAKENED)]
-        for word, start, end, shade in zip(
-            ("protected", "weakened", "not protected"), (0, *bounds), (*bounds, 1), (0.0, 0.045, 0.09), strict=True
-        ):
-            axes.axvspan(100 * start, 100 * end, color=(0, 0, 0, shade), linewidth=0)
-            axes.annotate(
-                word,
-                (50 * (start + end), 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7.5,
-                color=_FAINT,
-                style="italic",
-            )
+    for shade, (word, low, high) in zip(_SHADES, zones(verdict, end) if shaded else (), strict=False):
+        axes.axvspan(100 * low, 100 * high, color="black", alpha=shade, linewidth=0)
+        if high - low > 0.14 * end:
+            style: Any = {"ha": "center", "fontsize": 7.5, "color": _FAINT, "style": "italic"}
+            place: Any = {"xycoords": ("data", "axes fraction"), "xytext": (0, 3), "textcoords": "offset points"}
+            axes.annotate(word, (50 * (low + high), 1), **place, **style)
 
 
 def _legend(figure: Figure, summary: Summary) -> None:

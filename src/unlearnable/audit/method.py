@@ -59,7 +59,7 @@ def limits(summary: Summary, untried: Mapping[str, Sequence[str]]) -> list[str]:
     """
     ways = {way for way, found in summary.ways().items() if any(number is not None for number, _ in found)}
     together = max(way.countermeasure.count("+") + 1 for way in ways)
-    more = [f"This release knows more {kind}: {', '.join(names)}." for kind, names in untried.items() if names]
+    more = [f"{kind.capitalize()}: {', '.join(names)}." for kind, names in untried.items() if names]
     limit = _several(dig(row.spec, "limit") for row in summary.rows)
     foreknowing = any(way.recipe.partition(":")[0] in _FOREKNOWING for way in ways)
     told = [
@@ -68,7 +68,7 @@ def limits(summary: Summary, untried: Mapping[str, Sequence[str]]) -> list[str]:
             f"{len(ways)} {'ways were' if len(ways) > 1 else 'way was'} tried. Somebody may find a better one, now or "
             "in years, and what is published cannot be taken back.",
         ),
-        (bool(more), " ".join(["Not everything that is known was tried.", *more])),
+        (bool(more), " ".join(["Not everything that this release knows was tried.", *more])),
         (together > 1, f"Countermeasures were combined up to {together} at a time."),
         (together == 1, "Countermeasures were tried one at a time; together they take away more."),
         (True, f"Networks: {_several(sorted({way.model for way in ways}))}. Larger ones may learn more."),
@@ -166,4 +166,5 @@ def _size(spec: Mapping[str, Any]) -> str:
 def _machine(row: Row) -> str:
     threads = row.versions.get("threads")
     found = [dig(row.spec, "device"), row.versions.get("processor"), row.versions.get("system")]
-    return ", ".join([str(one) for one in found if one] + ([f"{threads} threads"] if threads else []))
+    found.append(f"{threads} threads" if threads else None)
+    return ", ".join(str(one) for one in found if one not in (None, "", "unknown"))

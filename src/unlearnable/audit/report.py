@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from itertools import groupby, pairwise
@@ -15,10 +15,11 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
 from unlearnable.audit import tables
+from unlearnable.audit.charts import axis_end, zones
 from unlearnable.audit.method import dig, facts, limits, settings, untried
 from unlearnable.audit.results import Results, Sample, read
 from unlearnable.audit.scores import Score, Summary, summarise
-from unlearnable.audit.verdict import PROTECTED, WEAKENED, CleanNeeded, Verdict, Way, clean_needed
+from unlearnable.audit.verdict import PROTECTED, WEAKENED, CleanNeeded, Way, clean_needed
 from unlearnable.pictures import sheet
 from unlearnable.pictures.destination import publish, writing
 from unlearnable.shares import between, percent
@@ -153,7 +154,7 @@ def page(results: Results, *, untried: Mapping[str, Sequence[str]]) -> str:
     template = environment.from_string(files("unlearnable").joinpath("templates/audit.html").read_text("utf-8"))
     ways, classes = summary.ways(), summary.by_class(names)
     lines = [(way, [(n, one.accuracy, one.interval) for n, one in found]) for way, found in ways.items()]
-    top = _top(end for _, values in lines for *_, (_, end) in values)
+    top = axis_end(end for _, values in lines for *_, (_, end) in values)
     return template.render(
         summary=summary,
         verdicts=[(number, one, summary.worst(one)) for number, one in enumerate(summary.verdicts)],
@@ -162,7 +163,7 @@ def page(results: Results, *, untried: Mapping[str, Sequence[str]]) -> str:
         lines=lines,
         top=top,
         ticks=[tick / 10 for tick in range(0, round(10 * top) + 1, 2)],
-        zones=_zones(summary.verdicts[0], top),
+        zones=zones(summary.verdicts[0], top),
         partly=summary.partly(),
         needed=_needed(summary),
         panels=_panels(summary),
@@ -172,7 +173,7 @@ def page(results: Results, *, untried: Mapping[str, Sequence[str]]) -> str:
         class_names=names,
         class_tests=_from_to([sum(counts) for counts in summary.clean.first.confusion]),
         classes=classes,
-        class_top=_top(end for line in classes for *_, (_, end) in line.values),
+        class_top=axis_end(end for line in classes for *_, (_, end) in line.values),
         confusions=_confusions(summary, names),
         numbered=len(names) <= _NUMBERED,
         facts=facts(summary),
@@ -209,20 +210,6 @@ def _at(value: float, top: float = 1.0) -> str:
     ('31.25%', '0%')
     """
     return f"{round(100 * min(max(value / top, 0), 1), 2):g}%"
-
-
-def _top(shares: Iterable[float]) -> float:
-    """Return where an axis of shares that starts at 0 ends: at the next fifth."""
-    return min(1.0, max(1, math.ceil(5 * max(shares) - 1e-9)) / 5)
-
-
-def _zones(verdict: Verdict, top: float) -> list[tuple[str, float, float]]:
-    """Return what an accuracy would be called: the words, each with the accuracies it starts and ends at."""
-    if verdict.learnability is None:
-        return []
-    bounds = [verdict.chance + share * (verdict.clean_accuracy - verdict.chance) for share in (PROTECTED, WEAKENED)]
-    words = ("protected", "weakened", "not protected")
-    return list(zip(words, (0.0, *bounds), (*bounds, top), strict=True))
 
 
 def _most_loss(summary: Summary) -> float:
