@@ -231,11 +231,11 @@ def test_scaled_against_the_formula(shape, factor, dtype):
     from unlearnable.protections._correlation import correlate_scaled
 
     image, bank = noise(shape, dtype), fitted().banks[9]
-    filters = bank.grid(np.float32 if dtype == np.uint8 else np.float64)
+    full = (np.float32 if dtype == np.uint8 else np.float64)(np.iinfo(dtype).max)
     sums = slow_scaled(image, np.rint(bank.weights[1] * bank.unit).astype(float), factor)
     out = np.empty_like(image)
     row, column = bank.peaks[1]
-    top = correlate_scaled(image, filters[1], row, column, factor, int(np.iinfo(dtype).max), out)
+    top = correlate_scaled(image, bank.grid()[1], row, column, factor, full, out)
     assert top == pytest.approx(sums.max(), rel=1e-6)
     assert abs(out.astype(int) - np.floor(np.iinfo(dtype).max * sums / sums.max() + 0.5)).max() <= 1
     assert out.max() == np.iinfo(dtype).max
@@ -313,7 +313,7 @@ def test_a_picture_too_large_to_keep_its_sums_is_the_same(monkeypatch):
 
     image, bank = noise((1, 37, 20, 3)), fitted().banks[5]
     whole, peaks = np.empty_like(image), np.empty(1)
-    arguments = image, bank.grid(np.float32), np.array([1]), 255, True, False
+    arguments = image, bank.grid(), np.array([1]), np.float32(255)
     c._correlate(*arguments, whole, peaks)
     monkeypatch.setattr(c, "_STRIP", 300)
     stripped, peaks_stripped = np.empty_like(image), np.empty(1)

@@ -25,6 +25,7 @@ LEAST_QUALITY: Final = 90
 SUFFIXES: Final = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
 """What a file is called after a change of format."""
 
+_COMPRESSION: Final = 4  # of PNG: on photographs twice as fast as Pillow's default, for 2 % larger files
 _READABLE: Final = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _LOSSLESS_TIFF: Final = frozenset(("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd"))
 _ORIENTATION, _XMP = 0x0112, 0x02BC  # tags of EXIF and TIFF
@@ -231,7 +232,7 @@ def _save_jpeg(image: Image.Image, out: io.BytesIO, picture: Picture, kind: str,
 
 def _save_png(image: Image.Image, out: io.BytesIO, picture: Picture, kind: str, quality: int | None) -> None:
     own = {} if picture.chunks else _kept(picture, "exif", "icc_profile", "dpi")
-    image.save(out, "PNG", **own)
+    image.save(out, "PNG", compress_level=_COMPRESSION, **own)
 
 
 def _save_webp(image: Image.Image, out: io.BytesIO, picture: Picture, kind: str, quality: int | None) -> None:

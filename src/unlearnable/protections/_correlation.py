@@ -1,23 +1,25 @@
 """The inner loops of CUDA: one small filter a picture, the same for each of its channels.
 
-Filters come in units of a binary grid (see :class:`unlearnable.protections.convolution.Bank`), so coarse
-that every product and every partial sum over the taps is a whole number below 2**24 (2**53 in float64). All of
-those are exact, whatever order the processor adds them in: the result is the same to the last bit on any machine.
+Filters come in whole units of a binary grid (see :class:`unlearnable.protections.convolution.Bank`), so coarse that
+sums of weighted 8-bit samples stay below 2**24: all of this is exact, and the result is the same to the last bit on any
+machine. Of 16-bit samples the upper and the lower bytes are summed one after the other.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unlearnable.compiled import compiled
+from unlearnable.protections._products import BLOCK, add_products
 
 Samples = NDArray[np.unsignedinteger[Any]]
 Sums = NDArray[np.floating[Any]]
+Numbers = NDArray[np.number[Any]]
 
-_GROUP = 9  # taps added in one pass over a row: one pass for k = 3, nine for k = 9
-_RUN = 4096  # sums worked on at a time, so that they stay in the first-level cache
+_RUN = 32768  # sums worked on at a time, so that all they are made of stays in the second-level cache
 _STRIP = 16_000_000  # sums kept in memory at a time; a larger picture is gone through twice
+_ROUNDED_UP = 1 + 2**-20  # more than all that rounding can add to a sum
 
 
 def _mirrored(index: int, size: int) -> int:
@@ -31,50 +33,106 @@ def _mirrored(index: int, size: int) -> int:
 mirrored = compiled(_mirrored)
 
 
-def _add_taps(sums: Sums, source: Sums, start: NDArray[np.int64], w: Sums, first: bool) -> None:
-    """Add nine taps, given by where each starts in the source, to a run of sums."""
-    n = sums.shape[0]
-    s0, s1, s2 = source[start[0] :][:n], source[start[1] :][:n], source[start[2] :][:n]
-    s3, s4, s5 = source[start[3] :][:n], source[start[4] :][:n], source[start[5] :][:n]
-    s6, s7, s8 = source[start[6] :][:n], source[start[7] :][:n], source[start[8] :][:n]
-    w0, w1, w2, w3, w4, w5, w6, w7, w8 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8]
-    if first:
-        for i in range(n):
-            sums[i] = (
-                w0 * s0[i] + w1 * s1[i] + w2 * s2[i] + w3 * s3[i] + w4 * s4[i]
-                + w5 * s5[i] + w6 * s6[i] + w7 * s7[i] + w8 * s8[i]
-            )  # fmt: skip
-    else:
-        for i in range(n):
-            sums[i] += (
-                w0 * s0[i] + w1 * s1[i] + w2 * s2[i] + w3 * s3[i] + w4 * s4[i]
-                + w5 * s5[i] + w6 * s6[i] + w7 * s7[i] + w8 * s8[i]
-            )  # fmt: skip
+class Space(NamedTuple):
+    """Memory for a run of rows, and where things are in it.
+
+    padded: (rows, samples) uint8, with a frame of columns. pairs: flat int16, each of those samples beside the one
+    below it. frame: where the columns of the frame come from. offsets: of the taps, in ``pairs``.
+    """
+
+    padded: NDArray[np.uint8]
+    pairs: NDArray[np.int16]
+    frame: NDArray[np.int64]
+    offsets: NDArray[np.int64]
 
 
-add_taps = compiled(_add_taps, reorder=True)
+def _prepared(height: int, width: int, channels: int, k: int) -> Space:
+    """Set up memory for pictures of one size."""
+    p = k // 2
+    stride = (width + 2 * p) * channels
+    rows = min(height, max(1, _RUN // stride)) + k
+    offsets = np.empty((k + 1) // 2 * k, np.int64)
+    for tap in range(offsets.shape[0]):  # two rows of taps at a time
+        offsets[tap] = 2 * (tap // k * 2 * stride + tap % k * channels)
+    frame = np.empty(2 * p * channels, np.int64)
+    for j in range(p):
+        for c in range(channels):
+            frame[j * channels + c] = mirrored(j - p, width) * channels + c
+            frame[(p + j) * channels + c] = mirrored(width + j, width) * channels + c
+    pairs = np.zeros(2 * (rows * stride + k * channels + BLOCK), np.int16)
+    return Space(np.zeros((rows, stride), np.uint8), pairs, frame, offsets)
 
 
-def _pad_rows(rows: Samples, first: int, frame: NDArray[np.int64], p: int, reflect: bool, padded: Sums) -> None:
-    """Copy rows, from ``first`` - p on, into ``padded``, each with a frame of columns taken from ``frame``."""
+prepared = compiled(_prepared)
+
+
+def _paired(taps: NDArray[np.int64], weights: NDArray[np.int32]) -> None:
+    """Write a filter's taps, (k, k), two rows at a time: the lower row's in the upper half."""
+    k = taps.shape[0]
+    for tap in range(weights.shape[0]):
+        row, column = tap // k * 2, tap % k
+        below = taps[row + 1, column] if row + 1 < k else 0
+        weights[tap] = taps[row, column] + (below << 16)
+
+
+paired = compiled(_paired)
+
+
+def _pad_rows(rows: Samples, first: int, upper: bool, frame: NDArray[np.int64], padded: NDArray[np.uint8]) -> None:
+    """Copy the samples' lower bytes, or upper ones, of rows from ``first`` on, with columns from ``frame`` around."""
     height, inside = rows.shape
     side = frame.shape[0] // 2
     for i in range(padded.shape[0]):
-        row = padded[i]
-        origin = first + i - p
-        if reflect or 0 <= origin < height:
-            source, inner = rows[mirrored(origin, height)], row[side:]
+        source, row = rows[mirrored(first + i, height)], padded[i]
+        inner = row[side:]
+        if upper:
+            for j in range(inside):
+                inner[j] = source[j] >> 8
+        else:
             for j in range(inside):
                 inner[j] = source[j]
-            if reflect:
-                for j in range(side):
-                    row[j] = source[frame[j]]
-                    row[side + inside + j] = source[frame[side + j]]
-        else:
-            row[:] = 0
+        for j in range(side):
+            row[j] = inner[frame[j]]
+            row[side + inside + j] = inner[frame[side + j]]
 
 
 pad_rows = compiled(_pad_rows)
+
+
+def _pair_rows(padded: NDArray[np.uint8], pairs: NDArray[np.int16]) -> None:
+    """Write each sample beside the one below it."""
+    stride = padded.shape[1]
+    for i in range(padded.shape[0] - 1):
+        upper, lower, both = padded[i], padded[i + 1], pairs[2 * i * stride :]
+        for j in range(stride):
+            both[2 * j] = upper[j]
+            both[2 * j + 1] = lower[j]
+
+
+pair_rows = compiled(_pair_rows)
+
+
+def _sum_rows(
+    rows: Samples, first: int, count: int, k: int, weights: NDArray[np.int32], space: Space, sums: Sums
+) -> None:
+    """Filter ``count`` rows from ``first`` on.
+
+    ``sums``: flat, by row, each as long as a padded one; and room for ``BLOCK`` more.
+    """
+    stride, run = space.padded.shape[1], space.padded.shape[0] - k
+    for start in range(0, count, run):
+        height = min(run, count - start)
+        begin, end = start * stride, (start + height) * stride
+        part, padded = sums[begin:], space.padded[: height + k]
+        part[: end - begin] = 0
+        for upper in range(rows.itemsize - 1, -1, -1):
+            pad_rows(rows, first + start - k // 2, upper > 0, space.frame, padded)
+            pair_rows(padded, space.pairs)
+            for at in range(0, end - begin, BLOCK):
+                add_products(part, at, space.pairs, space.offsets, weights)
+
+
+sum_rows = compiled(_sum_rows)
 
 
 def _highest_of(sums: Sums, highest: Sums) -> None:
@@ -88,165 +146,195 @@ def _highest_of(sums: Sums, highest: Sums) -> None:
 highest_of = compiled(_highest_of, reorder=True)
 
 
-def _write_scaled(sums: Sums, peak: np.floating[Any], full: int, truncate: bool, out: Samples) -> None:
-    """Divide rows by the picture's highest value, to integers of full scale ``full``; without reordering."""
-    kind = sums.dtype.type
-    top, half = kind(full), kind(0.5)
-    scale = top / peak if peak > 0 else kind(0)
+def _highest_sum(sums: Sums) -> np.floating[Any]:
+    """Find the highest of many sums: by column first, which a processor does several times as fast."""
+    lanes = np.zeros(64, sums.dtype)
+    whole = sums.shape[0] // 64
+    highest_of(sums[: 64 * whole].reshape(whole, 64), lanes)
+    highest = lanes.max()
+    for j in range(64 * whole, sums.shape[0]):
+        highest = max(highest, sums[j])
+    return highest  # type: ignore[no-any-return]
+
+
+highest_sum = compiled(_highest_sum)
+
+
+def _highest_sample(row: Samples) -> int:
+    highest = row[0]
+    for j in range(row.shape[0]):
+        if row[j] > highest:
+            highest = row[j]
+    return int(highest)
+
+
+highest_sample = compiled(_highest_sample)
+
+
+def _write_scaled(sums: Sums, scale: np.floating[Any], out: Samples) -> None:
+    """Multiply rows by ``scale`` and round, halves up. Compiled without reordering."""
+    half = sums.dtype.type(0.5)
     for i in range(out.shape[0]):
         row, stored = sums[i], out[i]
-        if truncate and peak > 0:
-            for j in range(stored.shape[0]):
-                stored[j] = np.int32(row[j] / peak * top)
-        else:
-            for j in range(stored.shape[0]):
-                stored[j] = np.int32(row[j] * scale + half)
+        for j in range(stored.shape[0]):
+            stored[j] = np.int32(row[j] * scale + half)
 
 
 write_scaled = compiled(_write_scaled)
 
 
-def _workspace(
-    width: int, channels: int, k: int, strip: int, weights: Sums
-) -> tuple[Sums, Sums, Sums, Sums, NDArray[np.int64], NDArray[np.int64]]:
-    """Set up memory for a strip of rows: padded source (flat, by row), sums (flat, by row), offsets, frame."""
-    p = k // 2
-    stride = (width + 2 * p) * channels
-    source = np.zeros((strip + 2 * p) * stride + _GROUP * k * channels, weights.dtype)
-    padded = source[: (strip + 2 * p) * stride].reshape(strip + 2 * p, stride)
-    flat_sums = np.empty(strip * stride, weights.dtype)
-    offsets = np.zeros(weights.shape[0], np.int64)
-    for tap in range(k * k):
-        offsets[tap] = tap // k * stride + tap % k * channels
-    frame = np.empty(2 * p * channels, np.int64)
-    for j in range(p):
-        for c in range(channels):
-            frame[j * channels + c] = mirrored(j - p, width) * channels + c
-            frame[(p + j) * channels + c] = mirrored(width + j, width) * channels + c
-    return source, padded, flat_sums, flat_sums.reshape(strip, stride), offsets, frame
-
-
-workspace = compiled(_workspace)
-
-
-def _sum_rows(
-    rows: Samples,
-    first: int,
-    count: int,
-    reflect: bool,
-    weights: Sums,
-    space: tuple[Sums, Sums, Sums, Sums, NDArray[np.int64], NDArray[np.int64]],
-    highest: Sums,
-) -> None:
-    """Filter ``count`` rows from ``first`` on; raise the columns' ``highest`` values unless it is empty."""
-    source, padded, flat_sums, sums, offsets, frame = space
-    p, stride = (padded.shape[0] - sums.shape[0]) // 2, sums.shape[1]
-    pad_rows(rows, first, frame, p, reflect, padded[: count + 2 * p])
-    run = max(1, _RUN // stride)
-    for i in range(0, count, run):
-        end = min(count, i + run)
-        for tap in range(0, weights.shape[0], _GROUP):
-            add_taps(
-                flat_sums[i * stride : end * stride],
-                source,
-                offsets[tap : tap + _GROUP] + i * stride,
-                weights[tap : tap + _GROUP],
-                tap == 0,
-            )
-        if highest.shape[0] > 0:
-            highest_of(sums[i:end], highest)
-
-
-sum_rows = compiled(_sum_rows)
-
-
 def _correlate(
     images: Samples,
-    filters: Sums,
+    filters: NDArray[np.int64],
     classes: NDArray[np.int64],
-    full: int,
-    reflect: bool,
-    truncate: bool,
+    full: np.floating[Any],
     out: Samples,
     peaks: NDArray[np.float64],
 ) -> None:
     """Filter each picture with its class's filter and divide it by its own highest value.
 
-    ``images`` and ``out``: (count, height, width, channels). ``filters``: (classes, k, k), whose type is the type
-    of the sums. ``peaks``: (count,), the highest sum of each picture, in the filters' unit.
+    ``images`` and ``out``: (count, height, width, channels). ``filters``: (classes, k, k). ``full``: the highest
+    sample there can be; its type is that of the sums. ``peaks``: (count,), the highest sum of each picture.
     """
     count, height, width, channels = images.shape
     k = filters.shape[1]
     inside = width * channels
-    weights = np.zeros((k * k + _GROUP - 1) // _GROUP * _GROUP, filters.dtype)
+    space = prepared(height, width, channels, k)
+    stride = space.padded.shape[1]
     strip = min(height, max(1, _STRIP // inside))
-    space = workspace(width, channels, k, strip, weights)
-    sums = space[3]
-    highest = np.empty(inside, filters.dtype)
-    nothing = highest[:0]
+    flat = np.empty(strip * stride + BLOCK, np.full(1, full).dtype)
+    sums = flat[: strip * stride].reshape(strip, stride)
+    weights = np.empty(space.offsets.shape[0], np.int32)
+    highest = np.empty(inside, flat.dtype)
     rows_in, rows_out = images.reshape(count, height, inside), out.reshape(count, height, inside)
     for n in range(count):
-        for tap in range(k * k):
-            weights[tap] = filters[classes[n], tap // k, tap % k]
+        paired(filters[classes[n]], weights)
         highest[:] = 0
         for top in range(0, height, strip):
-            sum_rows(rows_in[n], top, min(strip, height - top), reflect, weights, space, highest)
-        peak = highest.max()
+            rows = min(strip, height - top)
+            sum_rows(rows_in[n], top, rows, k, weights, space, flat)
+            highest_of(sums[:rows], highest)
+        peak = highest_sum(highest)
         peaks[n] = peak
+        scale = full / peak if peak > 0 else peak
         for top in range(0, height, strip):
             rows = min(strip, height - top)
             if strip < height:
-                sum_rows(rows_in[n], top, rows, reflect, weights, space, nothing)
-            write_scaled(sums, peak, full, truncate, rows_out[n, top : top + rows])
+                sum_rows(rows_in[n], top, rows, k, weights, space, flat)
+            write_scaled(sums, scale, rows_out[n, top : top + rows])
 
 
 correlate = compiled(_correlate)
 
 
-def _shrink(image: Samples, factor: int, kind: Sums, out: Samples) -> None:
-    """Average blocks of factor x factor pixels, rounded; a block at the border averages the pixels it has.
+def _add_row(row: Numbers, sums: NDArray[np.uint32], first: bool) -> None:
+    """Add a row to sums by column, or begin them with it."""
+    if first:
+        for j in range(row.shape[0]):
+            sums[j] = row[j]
+    else:
+        for j in range(row.shape[0]):
+            sums[j] += row[j]
 
-    ``kind``: any array of the type to count in: float32 for 8-bit samples and factors below 256, else float64.
+
+add_row = compiled(_add_row)
+
+
+def _regroup(source: Numbers, parts: int, part: int, step: int, channels: int, count: int, target: Numbers) -> None:
+    """Write pixels one after another: of each of ``parts`` arrays in turn the first pixel, then the next ones.
+
+    ``part``: where the second array starts in ``source``; ``step``: how far an array's pixels lie apart. Four samples
+    are moved at a time whatever a pixel has, which is one instruction; both ends need room for that. The next pixel
+    overwrites what was too many.
     """
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)  # unsigned: no index is ever negative
+    to, start = np.uint64(0), np.uint64(0)
+    for _ in range(count):
+        at = start
+        for _ in range(parts):
+            a, b, c, d = source[at], source[at + one], source[at + two], source[at + three]
+            target[to], target[to + one], target[to + two], target[to + three] = a, b, c, d
+            at += np.uint64(part)
+            to += np.uint64(channels)
+        start += np.uint64(step)
+
+
+regroup = compiled(_regroup)
+
+
+def _write_means(sums: NDArray[np.uint32], area: int, out: Samples) -> None:
+    """Divide by ``area`` and round, halves up."""
+    share = 0.5 / area
+    for j in range(out.shape[0]):
+        # Exact: (2 sum + area + 1/2) / (2 area) lies further from whole numbers than rounding errors reach.
+        out[j] = np.int32((2.0 * np.int32(sums[j]) + (area + 0.5)) * share)
+
+
+write_means = compiled(_write_means)
+
+
+def _shrink(image: Samples, factor: int, out: Samples) -> None:
+    """Average blocks of factor x factor pixels, rounded; a block at the border averages the pixels it has."""
     height, width, channels = image.shape
     rows_in, rows_out = image.reshape(height, width * channels), out.reshape(out.shape[0], out.shape[1] * channels)
-    whole = width // factor  # blocks that are not cut short
-    columns = np.empty(width * channels, np.uint32)
-    totals = np.empty(out.shape[1] * channels, kind.dtype)
+    whole = width // factor * channels  # samples of blocks that are not cut short
+    columns = np.zeros(out.shape[1] * factor * channels + 3, np.uint32)
+    totals, means = np.zeros(columns.shape[0], np.uint32), np.empty(rows_out.shape[1] + 3, np.uint32)
     for i in range(out.shape[0]):
         top, bottom = i * factor, min(height, (i + 1) * factor)
-        columns[:] = 0
         for y in range(top, bottom):
-            row = rows_in[y]
-            for j in range(columns.shape[0]):
-                columns[j] += row[j]
-        totals[:] = 0
+            add_row(rows_in[y], columns, y == top)
         for part in range(factor):
-            for c in range(channels):
-                source, target = columns[part * channels + c :], totals[c:]
-                for x in range(whole + (whole * factor + part < width)):
-                    target[x * channels] += source[x * factor * channels]
-        stored = rows_out[i]
-        for first, last, across in ((0, whole, factor), (whole, out.shape[1], width - whole * factor)):
-            area = kind.dtype.type((bottom - top) * across)
-            sums, rounded = totals[first * channels : last * channels], stored[first * channels : last * channels]
-            for j in range(sums.shape[0]):
-                # A quotient of whole numbers is never rounded up to the next whole number: this is exact.
-                rounded[j] = np.int32((sums[j] + sums[j] + area) / (area + area))
+            add_row(columns[part * channels :], totals, part == 0)
+        regroup(totals, 1, 0, factor * channels, channels, out.shape[1], means)
+        write_means(means[:whole], (bottom - top) * factor, rows_out[i, :whole])
+        write_means(means[whole:], (bottom - top) * (width % factor), rows_out[i, whole:])
 
 
 shrink = compiled(_shrink)
 
 
-def _stretched(position: int, factor: int, size: int) -> tuple[int, int, float]:
-    """Place a pixel between two of a picture 1/factor of the size: the two, and the share of the second."""
+def _between(line: Sums, ahead: Sums, share: np.floating[Any], out: Sums) -> None:
+    """Interpolate between two lines. Compiled without reordering."""
+    for j in range(out.shape[0]):
+        out[j] = line[j] + (ahead[j] - line[j]) * share
+
+
+between = compiled(_between)
+
+
+def _stretch_sideways(small: Sums, narrow: int, channels: int, factor: int, wide: Sums) -> None:
+    """Interpolate rows between the middles of blocks; beyond the outermost ones, repeat these.
+
+    ``small``: (rows, at least ``narrow`` samples). ``wide``: flat; rows of factor * narrow samples, and room for three.
+    """
+    line = np.empty(narrow + 2 * channels, small.dtype)
+    part = narrow + 3
+    parts = np.empty(factor * part, small.dtype)
+    for i in range(small.shape[0]):
+        row, inner = small[i], line[channels:]
+        for j in range(narrow):
+            inner[j] = row[j]
+        for c in range(channels):
+            line[c], line[channels + narrow + c] = row[c], row[narrow - channels + c]
+        for place in range(factor):  # of a pixel in its block
+            first, share = placed(place, factor)
+            begin = (first + 1) * channels
+            between(line[begin:], line[begin + channels :], small.dtype.type(share), parts[place * part :][:narrow])
+        regroup(parts, factor, part, channels, channels, narrow // channels, wide[i * narrow * factor :])
+
+
+stretch_sideways = compiled(_stretch_sideways)
+
+
+def _placed(position: int, factor: int) -> tuple[int, float]:
+    """Place a pixel in a picture of 1/factor of the size: the pixel there before it, and the share of the next."""
     doubled = 2 * position + 1 - factor
     first = doubled // (2 * factor)
-    share = (doubled - 2 * factor * first) / (2 * factor)
-    return max(first, 0), min(first + 1, size - 1), share
+    return first, (doubled - 2 * factor * first) / (2 * factor)
 
 
-stretched = compiled(_stretched)
+placed = compiled(_placed)
 
 
 def _add_blur(
@@ -260,72 +348,108 @@ def _add_blur(
 add_blur = compiled(_add_blur)
 
 
+def _write_blurred(
+    sharp: Samples,
+    upper: Sums,
+    lower: Sums,
+    share: np.floating[Any],
+    unit: np.floating[Any],
+    scale: np.floating[Any],
+    out: Samples,
+) -> None:
+    """Do as :func:`_add_blur` does, and write what comes of it times ``scale``, rounded."""
+    half = upper.dtype.type(0.5)
+    for j in range(out.shape[0]):
+        out[j] = np.int32((unit * sharp[j] + (upper[j] + (lower[j] - upper[j]) * share)) * scale + half)
+
+
+write_blurred = compiled(_write_blurred)
+
+
+def _move_row(row: Samples, right: int, begin: int, end: int, origin: NDArray[np.int64], moved: Samples) -> None:
+    """Move a row by ``right`` samples; those outside ``begin`` to ``end`` come from where ``origin`` says."""
+    for j in range(begin):
+        moved[j] = row[origin[j]]
+    inner = row[begin + right :]
+    for j in range(end - begin):
+        moved[begin:][j] = inner[j]
+    for j in range(end, row.shape[0]):
+        moved[j] = row[origin[j]]
+
+
+move_row = compiled(_move_row)
+
+
 def _correlate_scaled(
-    image: Samples, filter_: Sums, row: int, column: int, factor: int, full: int, out: Samples
+    image: Samples, taps: NDArray[np.int64], row: int, column: int, factor: int, full: np.floating[Any], out: Samples
 ) -> float:
     """Filter one picture at 1/factor of its size, except for the tap of 1, which acts at full size.
 
-    ``image`` and ``out``: (height, width, channels). ``filter_``: (k, k) with the tap of 1 at (row, column).
-    Returns the highest sum, in the filter's unit.
+    ``image`` and ``out``: (height, width, channels). ``taps``: (k, k) with the tap of 1 at (row, column). ``full``: the
+    highest sample there can be; its type is that of the sums. Returns the highest sum.
     """
     height, width, channels = image.shape
     inside = width * channels
-    k = filter_.shape[0]
+    k = taps.shape[0]
     small = np.empty((-(-height // factor), -(-width // factor), channels), image.dtype)
-    shrink(image, factor, filter_, small)
+    shrink(image, factor, small)
     low, narrow = small.shape[0], small.shape[1] * channels
-    weights = np.zeros((k * k + _GROUP - 1) // _GROUP * _GROUP, filter_.dtype)
-    weights[: k * k] = filter_.reshape(k * k)
-    unit = weights[row * k + column]
-    weights[row * k + column] = 0
-    space = workspace(small.shape[1], channels, k, low, weights)
-    sum_rows(small.reshape(low, narrow), 0, low, True, weights, space, weights[:0])
-    blur = space[3]
+    small_rows = small.reshape(low, narrow)
+    space = prepared(low, small.shape[1], channels, k)
+    stride, strip = space.padded.shape[1], space.padded.shape[0] - k
+    rest = taps.copy()
+    rest[row, column] = 0
+    weights = np.empty(space.offsets.shape[0], np.int32)
+    paired(rest, weights)
 
     # The blur is stretched sideways at once, and downwards row by row.
-    left, right, shares = np.empty(inside, np.int32), np.empty(inside, np.int32), np.empty(inside, blur.dtype)
-    origin = np.empty(inside, np.int32)
-    shift = (column - k // 2) * factor
-    for x in range(width):
-        first, second, share = stretched(x, factor, small.shape[1])
-        start = mirrored(x + shift, width)
-        for c in range(channels):
-            j = x * channels + c
-            left[j], right[j], shares[j] = first * channels + c, second * channels + c, share
-            origin[j] = start * channels + c
-    wide = np.empty((low, inside), blur.dtype)
-    for i in range(low):
-        line, stretch = blur[i], wide[i]
-        for j in range(inside):
-            stretch[j] = line[left[j]] + (line[right[j]] - line[left[j]]) * shares[j]
+    flat = np.empty(strip * stride + BLOCK, np.full(1, full).dtype)
+    blur = flat[: strip * stride].reshape(strip, stride)
+    stretched = np.empty(low * narrow * factor + 3, flat.dtype)
+    tops = np.empty(low)
+    for top in range(0, low, strip):
+        rows = min(strip, low - top)
+        sum_rows(small_rows, top, rows, k, weights, space, flat)
+        stretch_sideways(blur[:rows], narrow, channels, factor, stretched[top * narrow * factor :])
+        for i in range(rows):
+            tops[top + i] = highest_sum(blur[i, :narrow])
+    wide = stretched[: low * narrow * factor].reshape(low, narrow * factor)
 
-    # The tap of 1 moves the picture; what it moves in over a border is reflected, the rest is one run of a row.
-    begin = min(max(-shift, 0), width) * channels
-    end = max(min(width - shift, width) * channels, begin)
+    # The tap of 1 moves the picture; what it moves in over a border is reflected.
+    down, right = (row - k // 2) * factor, (column - k // 2) * factor
+    begin = min(max(-right, 0), width) * channels
+    end = max(min(width - right, width) * channels, begin)
+    origin = np.empty(inside, np.int64)
+    for x in range(width):
+        for c in range(channels):
+            origin[x * channels + c] = mirrored(x + right, width) * channels + c
     rows_in, rows_out = image.reshape(height, inside), out.reshape(height, inside)
-    edges = np.empty(inside, image.dtype)
-    sums = np.empty((1, inside), blur.dtype)
-    total = sums[0]
-    highest = np.zeros(inside, blur.dtype)
-    peak = highest[0]
-    for writing in range(2):  # the highest value first, so that no picture of sums has to be kept
-        for y in range(height):
-            line = rows_in[mirrored(y + (row - k // 2) * factor, height)]
-            for j in range(begin):
-                edges[j] = line[origin[j]]
-            for j in range(end, inside):
-                edges[j] = line[origin[j]]
-            i, j, share = stretched(y, factor, low)
-            upper, lower, weight = wide[i], wide[j], blur.dtype.type(share)
-            moved = line[begin + shift * channels :]
-            add_blur(edges[:begin], upper[:begin], lower[:begin], weight, unit, total[:begin])
-            add_blur(moved, upper[begin:end], lower[begin:end], weight, unit, total[begin:end])
-            add_blur(edges[end:], upper[end:], lower[end:], weight, unit, total[end:])
-            if writing:
-                write_scaled(sums, peak, full, False, rows_out[y : y + 1])
-            else:
-                highest_of(sums, highest)
-        peak = highest.max()
+    moved = np.empty(inside, image.dtype)
+
+    # The highest value first: only rows that can have it are gone through, the most promising one first.
+    unit = flat.dtype.type(taps[row, column])
+    bounds = np.empty(height)
+    for y in range(height):
+        first, _ = placed(y, factor)
+        sharp, blurred = rows_in[mirrored(y + down, height)], max(tops[max(first, 0)], tops[min(first + 1, low - 1)])
+        bounds[y] = (np.float64(unit) * highest_sample(sharp) + blurred) * _ROUNDED_UP
+    sums = np.empty(inside, flat.dtype)
+    peak = flat.dtype.type(0)
+    best = int(bounds.argmax())
+    for turn in range(-1, height):
+        y = best if turn < 0 else turn
+        if bounds[y] > peak:
+            first, share = placed(y, factor)
+            move_row(rows_in[mirrored(y + down, height)], right * channels, begin, end, origin, moved)
+            upper, lower = wide[max(first, 0)][:inside], wide[min(first + 1, low - 1)][:inside]
+            add_blur(moved, upper, lower, flat.dtype.type(share), unit, sums)
+            peak = max(peak, highest_sum(sums))
+    scale = full / peak if peak > 0 else peak
+    for y in range(height):
+        first, share = placed(y, factor)
+        move_row(rows_in[mirrored(y + down, height)], right * channels, begin, end, origin, moved)
+        upper, lower = wide[max(first, 0)][:inside], wide[min(first + 1, low - 1)][:inside]
+        write_blurred(moved, upper, lower, flat.dtype.type(share), unit, scale, rows_out[y])
     return float(peak)
 
 

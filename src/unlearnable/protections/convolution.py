@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self, cast
+from typing import Final, Literal, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,9 +109,9 @@ class Bank:
     weights: NDArray[np.float32]
     unit: int
 
-    def grid(self, kind: type[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """Return the taps in whole units, as numbers of one kind."""
-        return np.multiply(self.weights, self.unit, dtype=kind)
+    def grid(self) -> NDArray[np.int64]:
+        """Return the taps in whole units."""
+        return np.rint(self.weights.astype(np.float64) * self.unit).astype(np.int64)
 
     @property
     def kernel_size(self) -> int:
@@ -314,28 +314,20 @@ class ClasswiseConvolution(Perturbation):
         check_images(images, labels, len(self.class_names))
         images = np.ascontiguousarray(images)
         classes: NDArray[np.int64] = labels.astype(np.int64)
-        full = int(np.iinfo(images.dtype).max)
+        full = (np.float32 if images.dtype == np.uint8 else np.float64)(np.iinfo(images.dtype).max)
         bank, scale = self.setting(*images.shape[1:3])
-        reference = self.style == "reference"
-        filters = bank.grid(np.float32 if images.dtype == np.uint8 and not reference else np.float64)
+        taps = bank.grid()
         out, highest = np.empty_like(images), np.empty(len(images))
 
         def work(part: slice) -> None:
-            if scale == 1:
-                correlate(
-                    images[part],
-                    filters,
-                    classes[part],
-                    full,
-                    not reference,
-                    reference,
-                    out[part],
-                    highest[part],
-                )
+            if self.style == "reference":
+                _as_published(images[part], bank.weights, classes[part], out[part], highest[part])
+            elif scale == 1:
+                correlate(images[part], taps, classes[part], full, out[part], highest[part])
             else:
                 for n in range(*part.indices(len(images))):
                     row, column = bank.peaks[classes[n]]
-                    highest[n] = correlate_scaled(images[n], filters[classes[n]], row, column, scale, full, out[n])
+                    highest[n] = correlate_scaled(images[n], taps[classes[n]], row, column, scale, full, out[n])
 
         in_parallel(work, len(images), images.nbytes)
         return out, highest / bank.unit
@@ -384,6 +376,21 @@ class ClasswiseConvolution(Perturbation):
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise expected("filters written by this package", f"{path} ({error})", "fit them again") from None
         return cls(names, banks, by_size=by_size, style=style)
+
+
+def _as_published(
+    images: Images, filters: NDArray[np.float32], classes: NDArray[np.int64], out: Images, highest: NDArray[np.float64]
+) -> None:
+    """Filter as the published code does: pictures padded with zeros, divided by their highest value, truncated."""
+    p, (_, height, width, _) = filters.shape[-1] // 2, images.shape
+    full = float(np.iinfo(images.dtype).max)
+    for n, (image, label) in enumerate(zip(images, classes, strict=True)):
+        padded = np.pad(image.astype(np.float64), ((p, p), (p, p), (0, 0)))
+        sums = sum(
+            tap * padded[a : a + height, b : b + width] for (a, b), tap in np.ndenumerate(filters[label].astype(float))
+        )
+        highest[n] = sums.max()
+        out[n] = sums / (highest[n] or 1.0) * full
 
 
 def in_parallel(work: Callable[[slice], None], count: int, size: int) -> None:
