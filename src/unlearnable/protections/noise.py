@@ -1,0 +1,262 @@
+"""Additive noise: a perturbation that holds one small pattern a picture, and one a class for pictures to come."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+
+from unlearnable.errors import expected
+from unlearnable.pictures.destination import writing
+from unlearnable.protections.base import ROUNDING, Images, Labels, Perturbation, check_images
+
+_FORMAT: Final = "unlearnable-noise-1"
+_CHUNK: Final = 1 << 24  # bytes that are copied at a time
+
+Pattern = NDArray[np.int8]
+"""(..., height, width, channels) int8, in grey levels of 255: what is added to a picture of the canvas's size."""
+
+
+class Noise(Perturbation):
+    """Noise for pictures that were there when it was made, by id; and for any other of the classes, by class.
+
+    patterns: (count, side, side, channels), in the order of ``ids``; in memory, or mapped from a file.
+    by_class: (classes, side, side, channels).
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        ids: Sequence[str],
+        patterns: Pattern,
+        by_class: Pattern,
+        *,
+        radius: int,
+        method: str,
+        path: Path | None = None,
+    ) -> None:
+        """Take the patterns. radius: in grey levels, the most that any of them changes a sample by.
+
+        Raises InputError where the parts do not fit each other.
+        """
+        if len(patterns) not in (0, len(ids)) or (len(patterns) and patterns.shape[1:] != by_class.shape[1:]):
+            raise expected(
+                f"noise for {len(ids)} pictures of {_size(by_class)}",
+                f"{len(patterns)} of {_size(patterns)}",
+                "make it anew for these pictures",
+            )
+        if len(by_class) != len(class_names):
+            found = f"{len(by_class)}"
+            raise expected(f"noise for {len(class_names)} classes", found, "make it anew for these pictures")
+        self.class_names = tuple(class_names)
+        self.ids = tuple(ids)
+        self.patterns, self.by_class = patterns, by_class
+        self.radius, self.method = radius, method
+        self.path = path
+        self._places = {id_: place for place, id_ in enumerate(self.ids)} if len(patterns) else {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as the name of a file, if there is one: the patterns may be larger than the memory."""
+        return (type(self).load, (self.path,)) if self.path is not None else super().__reduce__()  # type: ignore[return-value]
+
+    def pattern(self, label: int, id_: str) -> Pattern:
+        """Return the pattern of one picture, on the canvas."""
+        place = self._places.get(id_)
+        found: Pattern = self.by_class[label] if place is None else self.patterns[place]
+        return found
+
+    def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, NDArray[np.float64]]:
+        """Add each picture's noise, brought to the picture's size; the traces are not needed and zero."""
+        check_images(images, labels, len(self.class_names))
+        out = np.empty_like(images)
+        for n, (image, label, id_) in enumerate(zip(images, labels.tolist(), ids, strict=True)):
+            out[n] = added(image, carried(self.pattern(label, id_), image.shape, self.radius))
+        return out, np.zeros(len(images))
+
+    def clipped(self, images: Images, labels: Labels, ids: Sequence[str]) -> list[bytes]:
+        """Return, for each picture before it is protected, what :meth:`restored` needs to give it back exactly."""
+        return [
+            _clipped(image, carried(self.pattern(label, id_), image.shape, self.radius))
+            for image, label, id_ in zip(images, labels.tolist(), ids, strict=True)
+        ]
+
+    def restored(self, images: Images, labels: Labels, ids: Sequence[str], records: Sequence[bytes | None]) -> Images:
+        """Take the noise off again: exactly, where pictures were stored without loss and :meth:`clipped` is given."""
+        check_images(images, labels, len(self.class_names))
+        out = np.empty_like(images)
+        for n, (image, label, id_, record) in enumerate(zip(images, labels.tolist(), ids, records, strict=True)):
+            out[n] = _removed(image, carried(self.pattern(label, id_), image.shape, self.radius), record)
+        return out
+
+    def restore(
+        self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64], noise: float = ROUNDING
+    ) -> Images:
+        """Take the noise off; samples that were clipped come back as near as is known without a record of them."""
+        return self.restored(images, labels, ids, [None] * len(images))
+
+    def digests(self) -> dict[str, str]:
+        """Return a digest of each class's noise, by class name; it tells nothing about it."""
+        common = hashlib.sha256(self.method.encode())
+        for piece in _pieces(self.patterns):
+            common.update(piece)
+        return {
+            name: hashlib.sha256(common.digest() + np.ascontiguousarray(self.by_class[label]).tobytes()).hexdigest()
+            for label, name in enumerate(self.class_names)
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, piece by piece: the noise need not fit into memory. It is as secret as the key."""
+        names = np.frombuffer(json.dumps(self.ids).encode(), np.uint8)
+        tensors: dict[str, NDArray[Any]] = {"noise": self.patterns, "classes": self.by_class, "ids": names}
+        header: dict[str, Any] = {
+            "__metadata__": {
+                "format": _FORMAT,
+                "class_names": json.dumps(self.class_names),
+                "radius": str(self.radius),
+                "method": self.method,
+            }
+        }
+        end = 0
+        for name, tensor in tensors.items():
+            kind = "I8" if tensor.dtype == np.int8 else "U8"
+            header[name] = {"dtype": kind, "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
+            end += tensor.nbytes
+        encoded = json.dumps(header).encode()
+        encoded += b" " * (-len(encoded) % 8)
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        with writing(path):
+            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(len(encoded).to_bytes(8, "little") + encoded)
+                for tensor in tensors.values():
+                    file.writelines(_pieces(tensor))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Map noise written by :meth:`save` into memory. Raises InputError for any other file."""
+        path = Path(path)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = file.metadata() or {}
+                if about.get("format") != _FORMAT:
+                    raise KeyError(_FORMAT)
+                ids = json.loads(file.get_tensor("ids").tobytes())
+                by_class = file.get_tensor("classes")
+                shape = tuple(file.get_slice("noise").get_shape())
+                names, radius, method = json.loads(about["class_names"]), int(about["radius"]), about["method"]
+            with path.open("rb") as raw:
+                length = int.from_bytes(raw.read(8), "little")
+                start = json.loads(raw.read(length))["noise"]["data_offsets"][0]
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise expected("noise written by this package", f"{path} ({error})", "make it again") from None
+        patterns = (
+            np.memmap(path, np.int8, "r", 8 + length + start, shape) if np.prod(shape) else np.empty(shape, np.int8)
+        )
+        return cls(names, ids, patterns, by_class, radius=radius, method=method, path=path)
+
+
+def _pieces(tensor: NDArray[Any]) -> Iterator[bytes]:
+    step = max(1, _CHUNK // max(1, tensor[:1].nbytes))
+    for start in range(0, len(tensor), step):
+        yield np.ascontiguousarray(tensor[start : start + step]).tobytes()
+
+
+def _size(pattern: Pattern) -> str:
+    return " x ".join(map(str, pattern.shape[1:]))
+
+
+def carried(pattern: Pattern, shape: tuple[int, ...], radius: int) -> Pattern:
+    """Bring a canvas's pattern (side, side, channels) to a picture of (height, width, channels), within the radius.
+
+    The canvas is what :func:`unlearnable.pictures.samples.square` cuts out of the middle of the scaled picture;
+    beyond it the pattern is mirrored. It is scaled bilinearly and rounded. A grey picture takes the mean of the
+    colours; the black of a CMYK picture is left alone, so that no colour it stands for changes by more.
+    """
+    height, width, channels = shape
+    side = pattern.shape[0]
+    if channels == 1 and pattern.shape[2] == 3:
+        pattern = np.rint(pattern.mean(2, keepdims=True)).astype(np.int8)
+    elif channels >= 3 and pattern.shape[2] == 1:
+        pattern = np.repeat(pattern, 3, axis=2)
+    if (height, width) != (side, side):
+        scaled = [side * length // min(height, width) for length in (height, width)]
+        before = [(length - side) // 2 for length in scaled]
+        margins = [(b, length - side - b) for b, length in zip(before, scaled, strict=True)]
+        whole = np.pad(pattern, [*margins, (0, 0)], mode="symmetric").astype(np.float32)
+        planes = [
+            np.asarray(
+                Image.fromarray(np.ascontiguousarray(whole[..., c])).resize((width, height), Image.Resampling.BILINEAR)
+            )
+            for c in range(whole.shape[2])
+        ]
+        pattern = np.rint(np.stack(planes, 2)).clip(-radius, radius).astype(np.int8)
+    if channels == 4:
+        pattern = np.concatenate([pattern, np.zeros_like(pattern[..., :1])], 2)
+    return pattern
+
+
+def _levels(image: Images, pattern: Pattern) -> tuple[NDArray[np.int32], int]:
+    """Return the noise in the picture's own levels, 257 times as fine for 16 bits, and the picture's highest level."""
+    full = int(np.iinfo(image.dtype).max)
+    return pattern.astype(np.int32) * (full // 255), full
+
+
+def added(image: Images, pattern: Pattern) -> Images:
+    """Add noise to a picture, whatever is beyond its range cut off.
+
+    >>> added(np.array([[[250]]], np.uint8), np.array([[[8]]], np.int8)).item()
+    255
+    """
+    levels, full = _levels(image, pattern)
+    return (image + levels).clip(0, full).astype(image.dtype)
+
+
+def _outward(protected: Images, levels: NDArray[np.int32], full: int) -> NDArray[np.bool_]:
+    """Tell which samples may have been cut off: those at an end of the range whose noise points out of it."""
+    outward: NDArray[np.bool_] = ((protected == 0) & (levels < 0)) | ((protected == full) & (levels > 0))
+    return outward
+
+
+def _clipped(image: Images, pattern: Pattern) -> bytes:
+    """Write down how far samples that may have been cut off lay from that end; mostly 0, since ends attract."""
+    import zlib
+
+    levels, full = _levels(image, pattern)
+    protected = added(image, pattern)
+    where = _outward(protected, levels, full)
+    distance = np.abs(image[where].astype(np.int32) - protected[where]).astype("<u2")
+    return zlib.compress(distance.tobytes(), 9) if len(distance) else b""
+
+
+def _removed(protected: Images, pattern: Pattern, record: bytes | None) -> Images:
+    import zlib
+
+    levels, full = _levels(protected, pattern)
+    out = (protected - levels).clip(0, full)
+    where = _outward(protected, levels, full)
+    if record is not None:
+        distance = np.frombuffer(zlib.decompress(record) if record else b"", "<u2").astype(np.int32)
+        if len(distance) == where.sum():  # else the picture was stored with loss
+            out[where] = np.where(protected[where] == 0, distance, full - distance)
+    return out.astype(protected.dtype)
+
+
+def check_room(place: Path, size: int) -> None:
+    """Raise InputError unless there is room for so many bytes at a place, an existing folder."""
+    free = shutil.disk_usage(place).free
+    if free < size:
+        raise expected(
+            f"{size / 1e6:,.1f} MB of room on the disk for the noise",
+            f"{free / 1e6:,.1f} MB at {place}",
+            "free some, or choose a smaller canvas with --size or noise a class",
+        )
