@@ -86,7 +86,7 @@ def train(
     steps = recipe.epochs * in_epoch
     about = {"recipe": recipe.spec(), "seed": seed, "data": dataset.fingerprint(), "precision": precision}
     average: AveragedModel | None = None
-    with _seeded(seed, place):
+    with seeded(seed, place):
         network = model().to(place).to(memory_format=torch.channels_last)
         parts: dict[str, nn.Module] = {"model": network}
         if isinstance(change, nn.Module):
@@ -109,7 +109,7 @@ def train(
         _mode(network, recipe)
         plan = _order(len(dataset), in_epoch, recipe.epochs, seed, run.step)
         mine = (index[world.rank :: world.size] for index in plan)
-        with closing(GradientMeter(network, run.gradients)) as meter, _interruptible() as interrupted:
+        with closing(GradientMeter(network, run.gradients)) as meter, interruptible() as interrupted:
             for index, pictures, where in batches(dataset.images, place, mine):
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.learning_rate * rate(recipe.schedule, run.step, steps)
@@ -203,7 +203,7 @@ def _close_epoch(run: Snapshot, number: int, count: int, world: distributed.Worl
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed PyTorch's global generators for the time being, and have cuDNN give the same numbers each time."""
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
@@ -214,7 +214,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """Hold Ctrl-C back until a step is done, so that no half of a step is ever written down.
 
     Gives a function that tells whether it was pressed. Pressed twice, it stops at once.

@@ -1,0 +1,94 @@
+"""TAP: noise that looks to a network trained on clean pictures like another class; the label stays.
+
+Fowl et al., "Adversarial Examples Make Strong Poisons", NeurIPS 2021. Targeted, the noise leads towards the next class
+in the order of their names (label + 1 modulo the number of classes); untargeted, it leads away from the label.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unlearnable.errors import expected
+from unlearnable.protections.base import protections
+from unlearnable.protections.error_minimizing import AdditiveNoise
+from unlearnable.protections.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unlearnable.pictures.dataset import Dataset
+    from unlearnable.protections._bilevel import Member
+
+
+@protections.register("tap")
+@dataclass(frozen=True, kw_only=True)
+class TAP(AdditiveNoise):
+    """Targeted adversarial poisoning.
+
+    model: beside the names of models, the checkpoint of ``unlearnable train`` on clean pictures of the canvas's size.
+    steps: of training the surrogate where there is no checkpoint; rounded up to whole epochs. targeted: towards the
+    next class, or else away from the label.
+    """
+
+    targeted: bool = True
+
+    def settings(self) -> Settings:
+        """Return the settings: the paper's 250 steps of noise, 50 in the fast preset, of one sample each."""
+        steps = self.noise_steps or (50 if self.preset == "fast" else 250)
+        return replace(super().settings(), noise_steps=steps, samples=1)
+
+    def member(self, side: int) -> "Member":
+        """Return TAP: a surrogate that comes trained, and another goal."""
+        from unlearnable.protections._bilevel import Member, Unperturbed
+        from unlearnable.protections.crop_flip import CropFlip
+
+        shift, ascend = (1, False) if self.targeted else (0, True)
+        transform = CropFlip(padding=side // 8)
+        return Member(perturb=Unperturbed(), objective=None, transform=transform, shift=shift, ascend=ascend)
+
+    def _surrogate(
+        self, data: "Dataset", seed: int, state: Path | None, device: str | None
+    ) -> "Callable[[], nn.Module]":
+        if self.settings().model.endswith(".safetensors"):
+            return lambda: _loaded(Path(self.settings().model), data)
+        return lambda: self._trained(data, seed, state, device)
+
+    def _trained(self, data: "Dataset", seed: int, state: Path | None, device: str | None) -> "nn.Module":
+        """Train a network on the clean pictures; with a state, it goes on where it stopped."""
+        import math
+
+        from unlearnable.training.chance import derived
+        from unlearnable.training.loop import train
+        from unlearnable.training.recipes import named
+
+        settings = self.settings()
+        in_epoch = math.ceil(len(data) / settings.batch_size)
+        epochs, crop = math.ceil(settings.steps / in_epoch), data.images.shape[1] // 8
+        recipe = named("erm", epochs=epochs, batch_size=settings.batch_size, crop=crop)
+        return train(
+            data,
+            model=super()._surrogate(data, seed, state, device),
+            recipe=recipe,
+            seed=derived(seed, "surrogate") % 2**32,
+            device=device,
+            checkpoint=None if state is None else state / "surrogate.safetensors",
+        ).model
+
+
+def _loaded(path: Path, data: "Dataset") -> "nn.Module":
+    """Load a trained surrogate. Raises InputError unless it is of these classes and of pictures of this size."""
+    from unlearnable.training.checkpoint import load_network
+
+    network, about = load_network(path)
+    side, channels = data.images.shape[1], data.images.shape[3]
+    if (about.size, about.channels) != (side, channels):
+        raise expected(
+            f"a surrogate for pictures of {side} pixels and {channels} channels",
+            f"one for {about.size} and {about.channels} in {path}",
+            f"set size={about.size}, or train one with --size {side}",
+        )
+    if about.class_names != data.class_names:
+        found = f"{len(about.class_names)} others in {path}"
+        raise expected(f"a surrogate trained on these {len(data.class_names)} classes", found, "train one on them")
+    return network

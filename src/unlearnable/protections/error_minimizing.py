@@ -1,0 +1,265 @@
+"""EM, REM and SEM: noise that makes a surrogate's loss small, so that nothing is left to be learned.
+
+Huang et al., "Unlearnable Examples", ICLR 2021 (EM); Fu et al., "Robust Unlearnable Examples", ICLR 2022 (REM); Liu,
+Xu, Chen and Sun, "Stable Unlearnable Example", AAAI 2024 (SEM). The three differ in how a batch is perturbed while its
+noise is made, and in how the surrogate is trained; the loop is one (:mod:`unlearnable.protections._bilevel`).
+"""
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from unlearnable.budgets import Linf
+from unlearnable.errors import expected
+from unlearnable.keys import Key
+from unlearnable.pictures.destination import publish, writing
+from unlearnable.protections.base import Classed, Protection, protections
+from unlearnable.protections.noise import Noise
+from unlearnable.protections.settings import Settings, Status, preset
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unlearnable.pictures.dataset import Dataset
+    from unlearnable.protections._bilevel import Member
+    from unlearnable.training.objectives import Objective
+
+_BORDER: Final = 8  # the canvas's side is so many times the black border that views are cut from: 4 pixels of 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdditiveNoise(Protection):
+    """A method that makes noise with a surrogate network.
+
+    preset: a name of :data:`unlearnable.protections.settings.PRESETS`; model, steps, noise_steps, samples, batch_size:
+    in place of the preset's. seed: tells runs of one key apart. radius: the most that a sample changes by, in grey
+    levels of 255. per: "picture" for noise of each picture's own, "class" for one pattern a class. size: side of the
+    canvas that noise is made on, in pixels; by default the pictures' own up to 64, or else 64.
+
+    Raises InputError for values out of range.
+    """
+
+    preset: str = "fast"
+    model: str | None = None
+    steps: int | None = None
+    noise_steps: int | None = None
+    samples: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    radius: float = 8
+    per: Literal["picture", "class"] = "picture"
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _check_levels("radius", self.radius, 1, 127)
+        if self.per not in ("picture", "class"):
+            raise expected("noise per picture or per class", repr(self.per), "say one of the two")
+        if self.size is not None and self.size < 8:
+            raise expected("a canvas of 8 pixels or more", str(self.size), "32 is usual for small pictures")
+        self.settings()
+
+    def settings(self) -> Settings:
+        """Return the preset's settings with what was given in their place."""
+        chosen = preset(self.preset)
+        names = ("model", "steps", "noise_steps", "samples", "batch_size")
+        return replace(chosen, **{name: getattr(self, name) for name in names if getattr(self, name) is not None})
+
+    def parameters(self) -> dict[str, int | float | str | None]:
+        """Return every field."""
+        return asdict(self)
+
+    def fit(
+        self,
+        dataset: Classed,
+        key: Key,
+        *,
+        state: Path | None = None,
+        progress: Callable[[Status], None] | None = None,
+        device: str | None = None,
+    ) -> Noise:
+        """Make the noise of a data set, a :class:`unlearnable.pictures.dataset.Dataset`.
+
+        Neither the order of the pictures nor that of the classes matters. state: a folder for the run (see
+        :func:`unlearnable.protections._bilevel.fit_noise`); as secret as the key, and the caller's to remove.
+        """
+        from unlearnable.pictures.dataset import Dataset
+        from unlearnable.protections._bilevel import fit_noise
+
+        if not isinstance(dataset, Dataset):
+            raise expected("pictures to make noise for", "class names alone", "load them as a Dataset")
+        order = np.array(sorted(range(len(dataset)), key=dataset.ids.__getitem__), np.int64)
+        data = _sorted_classes(dataset)
+        height, width, _ = data.images.shape[1:]
+        if height != width:
+            raise expected("square pictures", f"{width} x {height}", "load them with a size")
+        ids = tuple(data.ids[place] for place in order.tolist())
+        if state is not None:
+            self._claim(state, key)
+            if (done := state / "noise.safetensors").exists():
+                return _checked(Noise.load(done), data, ids)
+        seed = int.from_bytes(key.derive("noise", type(self).__name__, {"seed": self.seed}), "little")
+        settings = self.settings()
+        budget = Linf.of_255(self.radius)
+        fitted = fit_noise(
+            data,
+            network=self._surrogate(data, seed, state, device),
+            member=self.member(height),
+            settings=settings,
+            radius=budget,
+            seed=seed,
+            order=order,
+            per_class=self.per == "class",
+            state=state,
+            about={"method": type(self).__name__, "model": settings.model},
+            device=device,
+            progress=progress,
+        )
+        noise = Noise(
+            data.class_names,
+            ids,
+            fitted.patterns,
+            fitted.by_class,
+            radius=int(self.radius),
+            method=type(self).__name__,
+        )
+        if state is None:
+            return noise
+        noise.save(done)
+        (state / "noise.npy").unlink(missing_ok=True)
+        return Noise.load(done)
+
+    def _claim(self, state: Path, key: Key) -> None:
+        """Enter the options of a run in its folder. Raises InputError, and says which, where a run had others."""
+        path = state / "options.json"
+        options = {"method": type(self).__name__, "key": key.check_value, **self.parameters()}
+        with writing(path):
+            state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            publish(json.dumps(options).encode(), path.with_name(path.name + ".partial"), path)
+            return
+        found = json.loads(path.read_bytes())
+        if other := [name for name in options if found.get(name) != options[name]]:
+            name = other[0]
+            raise expected(
+                f"the options of the run in {state} ({name} {found.get(name)})",
+                f"{name} {options[name]}",
+                "start it with the same options, or remove that folder",
+            )
+
+    def _surrogate(
+        self, data: "Dataset", seed: int, state: Path | None, device: str | None
+    ) -> "Callable[[], nn.Module]":
+        """Return what gives the surrogate, as the loop is to begin with it."""
+        from unlearnable.models import build
+
+        _, height, _, channels = data.images.shape
+        return partial(build, self.settings().model, classes=len(data.class_names), channels=channels, size=height)
+
+    @abstractmethod
+    def member(self, side: int) -> "Member":
+        """Return what tells this method from its relatives, on a canvas of so many pixels."""
+
+
+def _check_levels(name: str, levels: float, least: float, most: float) -> None:
+    if not least <= levels <= most:
+        wanted = f"a {name} from {least:g} to {most:g} grey levels (of 255)"
+        raise expected(wanted, f"{levels:g}", "the papers take 8")
+
+
+def _checked(noise: Noise, data: "Dataset", ids: tuple[str, ...]) -> Noise:
+    """Raise InputError for noise that an earlier run has made for other pictures, or in another order."""
+    shape = data.images.shape[1:]
+    if noise.ids != ids or noise.class_names != data.class_names or noise.by_class.shape[1:] != shape:
+        found = f"{len(noise.ids)} others in {noise.path}"
+        raise expected(f"noise for these {len(ids)} pictures", found, "remove the folder of the run to make it anew")
+    return noise
+
+
+def _sorted_classes(dataset: "Dataset") -> "Dataset":
+    """Renumber the classes in the order of their names, so that the order they came in decides nothing."""
+    names = tuple(sorted(dataset.class_names))
+    if names == dataset.class_names:
+        return dataset
+    places = np.array([names.index(name) for name in dataset.class_names], np.int64)
+    return replace(dataset, labels=places[dataset.labels], class_names=names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Robust(AdditiveNoise):
+    """What REM and SEM have in common: transformations, and a surrogate that is trained adversarially.
+
+    inner_radius: of the perturbation that noise is made to withstand, in grey levels of 255; 0 for none.
+    """
+
+    inner_radius: float = 4
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        _check_levels("radius of the inner perturbation", self.inner_radius, 0, 255)
+
+    def _adversarial(self) -> "Objective":
+        from unlearnable.attacks.pgd import PGD
+        from unlearnable.training.objectives import Adversarial, CrossEntropy
+
+        if not self.inner_radius:
+            return CrossEntropy()
+        budget, steps = Linf.of_255(self.inner_radius), self.settings().inner_steps
+        return Adversarial(attack=PGD(budget=budget, steps=steps, step_size=2 * budget.radius / steps))
+
+
+@protections.register("em")
+@dataclass(frozen=True, kw_only=True)
+class EM(AdditiveNoise):
+    """Error-minimizing noise: nothing is perturbed, and the surrogate is trained as everybody trains."""
+
+    def settings(self) -> Settings:
+        """Return the settings; one sample is all there is of pictures that are not transformed."""
+        return replace(super().settings(), samples=1)
+
+    def member(self, side: int) -> "Member":
+        """Return EM: pictures as they are."""
+        from unlearnable.protections._bilevel import Member, Unperturbed
+        from unlearnable.training.objectives import CrossEntropy
+
+        return Member(perturb=Unperturbed(), objective=CrossEntropy(), transform=None)
+
+
+@protections.register("rem")
+@dataclass(frozen=True, kw_only=True)
+class REM(_Robust):
+    """Robust error-minimizing noise: made, like its surrogate, against an adversary."""
+
+    def member(self, side: int) -> "Member":
+        """Return REM: an adversary inside, and one for the surrogate."""
+        from unlearnable.attacks.pgd import PGD
+        from unlearnable.protections._bilevel import Member, Perturb, Unperturbed
+        from unlearnable.protections.crop_flip import CropFlip
+        from unlearnable.training.objectives import Adversarial
+
+        objective = self._adversarial()
+        adversary = objective.attack if isinstance(objective, Adversarial) else None
+        perturb: Perturb = adversary if isinstance(adversary, PGD) else Unperturbed()
+        return Member(perturb=perturb, objective=objective, transform=CropFlip(padding=side // _BORDER))
+
+
+@protections.register("sem")
+@dataclass(frozen=True, kw_only=True)
+class SEM(_Robust):
+    """Stable error-minimizing noise: made against chance, with a surrogate that is trained against an adversary."""
+
+    def member(self, side: int) -> "Member":
+        """Return SEM: chance inside, and an adversary for the surrogate."""
+        from unlearnable.protections._bilevel import Member, Perturb, UniformNoise, Unperturbed
+        from unlearnable.protections.crop_flip import CropFlip
+
+        budget = Linf.of_255(self.inner_radius) if self.inner_radius else None
+        perturb: Perturb = UniformNoise(budget=budget) if budget else Unperturbed()
+        return Member(perturb=perturb, objective=self._adversarial(), transform=CropFlip(padding=side // _BORDER))
