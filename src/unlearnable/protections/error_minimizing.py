@@ -93,7 +93,7 @@ class AdditiveNoise(Protection):
         from unlearnable.protections._bilevel import fit_noise
 
         if not isinstance(dataset, Dataset):
-            raise expected("pictures to make noise for", "class names alone", "load them as a Dataset")
+            raise expected("pictures to make noise for", "class names alone", "from Python: fit(dataset, key)")
         order = np.array(sorted(range(len(dataset)), key=dataset.ids.__getitem__), np.int64)
         data = _sorted_classes(dataset)
         height, width, _ = data.images.shape[1:]
