@@ -41,6 +41,7 @@ Commands:
   verify    Compare published pictures with the manifest.
   unlock    Take the protection off again, with the key and the manifest.
   preview   Draw a contact sheet.
+  inspect   Tell whether pictures look protected, and how.
   train     Train a network.
   evaluate  Test a trained network, as it is and under attack.
   audit     Find out how well protected pictures hold.
@@ -65,6 +66,7 @@ def test_help_is_what_we_mean_it_to_be():
         "preview",
         "train",
         "evaluate",
+        "inspect",
         "audit",
         "report",
         "theory",

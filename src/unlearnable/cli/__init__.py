@@ -9,6 +9,7 @@ from unlearnable.cli import (
     audit,
     demo,
     evaluate,
+    inspect,
     keygen,
     listing,
     preview,
@@ -37,6 +38,7 @@ app.command()(protect.protect)
 app.command()(verify.verify)
 app.command()(unlock.unlock)
 app.command()(preview.preview)
+app.command()(inspect.inspect)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(audit.audit)

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlearnable.countermeasures.base import BatchChange, Countermeasure, countermeasures
-from unlearnable.countermeasures.batched import uniform
 from unlearnable.errors import expected
 
 
@@ -41,9 +40,15 @@ class Coin(Countermeasure):
 
 
 def draw_displacement(images: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
-    """Draw how far each pixel's source lies to the right and below, each uniform: (count, height, width, 2)."""
+    """Draw how far each pixel's source lies to the right and below, each uniform: (count, height, width, 2).
+
+    In 65,536 steps: with 16 bits for each, half as many random numbers are drawn, which is what takes longest on a CPU.
+    """
     count, _, height, width = images.shape
-    return uniform((count, height, width, 2), -alpha, alpha, generator, images)
+    drawn = torch.empty((count, height, width), dtype=torch.int32, device=generator.device)
+    drawn.random_(-(2**31), 2**31, generator=generator)
+    pairs = drawn.view(torch.int16).reshape(count, height, width, 2).to(images.device)
+    return (pairs * (alpha / 2**15)).to(images.dtype)
 
 
 def warp(images: Tensor, displacement: Tensor, reach: int) -> Tensor:
@@ -53,12 +58,18 @@ def warp(images: Tensor, displacement: Tensor, reach: int) -> Tensor:
     """
     height, width = images.shape[2:]
     margin = reach + 1  # interpolation needs a pixel beyond the farthest source
-    rows, columns = (torch.arange(-margin, size + margin, device=images.device) % size for size in (height, width))
-    wrapped = images[:, :, rows][:, :, :, columns]
     high, wide = height + 2 * margin, width + 2 * margin
     # PyTorch wants places on a scale from -1 at the first pixel to 1 at the last.
     scale = displacement.new_tensor([2 / (wide - 1), 2 / (high - 1)])
     places = [torch.arange(size, device=images.device) + margin for size in (height, width)]
     y, x = torch.meshgrid(places, indexing="ij")
     grid = torch.addcmul(torch.stack([x, y], -1) * scale - 1, displacement, scale)
-    return F.grid_sample(wrapped, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return F.grid_sample(_wrapped(images, margin), grid, mode="bilinear", align_corners=True)
+
+
+def _wrapped(images: Tensor, margin: int) -> Tensor:
+    """Continue pictures at each side with what is at the other."""
+    if margin <= min(images.shape[2:]):
+        return F.pad(images, (margin,) * 4, mode="circular")
+    rows, columns = (torch.arange(-margin, size + margin, device=images.device) % size for size in images.shape[2:])
+    return images[:, :, rows][:, :, :, columns]
