@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 from pyautoattack import AutoAttack as Package
-from tests.attacks.networks import Linear, convolutional, pictures
 
+from tests.attacks.networks import Linear, convolutional, pictures
 from unlearnable import InputError
 from unlearnable.attacks import AutoAttack, frozen, named
 from unlearnable.budgets import L2, Linf

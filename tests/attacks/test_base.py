@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tests.attacks.networks import convolutional, pictures
 
+from tests.attacks.networks import convolutional, pictures
 from unlearnable import InputError
 from unlearnable.attacks import PGD, AutoAttack, fgsm, frozen, named
 from unlearnable.budgets import L2, Linf

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from tests.attacks.networks import convolutional, pictures
 
+from tests.attacks.networks import convolutional, pictures
 from unlearnable.attacks import attacks, frozen
 from unlearnable.budgets import L2, Linf
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tests.attacks.networks import Linear, convolutional, pictures
 from torch import nn
 from torch.nn import functional
 
+from tests.attacks.networks import Linear, convolutional, pictures
 from unlearnable import InputError
 from unlearnable.attacks import PGD, fgsm, frozen, named
 from unlearnable.budgets import L2, Linf

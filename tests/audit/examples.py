@@ -3,8 +3,8 @@
 import zlib
 
 import numpy as np
-from tests.conftest import draw_picture
 
+from tests.conftest import draw_picture
 from unlearnable.audit.results import Results, Sample
 from unlearnable.audit.store import Row, key_of
 from unlearnable.audit.verdict import judge

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 import pytest
-from tests.audit.small import dataset, folders, protect, write
 
+from tests.audit.small import dataset, folders, protect, write
 from unlearnable import Audit, plan_audit, run_audit
 from unlearnable.audit import api
 from unlearnable.audit.api import wanted_grid

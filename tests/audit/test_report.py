@@ -18,9 +18,9 @@ import typer
 from matplotlib import rc_context
 from PIL import Image
 from scipy import stats
-from tests.audit.examples import CIFAR, WAYS, audit, results, row, sample
 from typer.testing import CliRunner
 
+from tests.audit.examples import CIFAR, WAYS, audit, results, row, sample
 from unlearnable.audit import figures, report, tables
 from unlearnable.audit.method import facts, limits, settings
 from unlearnable.audit.results import Found, Sample, Searched, read

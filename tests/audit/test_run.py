@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.audit.small import dataset, protect, sets
 
+from tests.audit.small import dataset, protect, sets
 from unlearnable.audit import run as module
 from unlearnable.audit.grid import PLAIN, Attempt, Cell, Grid
 from unlearnable.audit.run import Bench, run_cells

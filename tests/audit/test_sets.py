@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
-from tests.audit.small import CLASSES, dataset, folders, protect, sets, write
 
+from tests.audit.small import CLASSES, dataset, folders, protect, sets, write
 from unlearnable.audit.sets import load_sets, with_tests
 from unlearnable.errors import InputError
 from unlearnable.pictures.dataset import Dataset

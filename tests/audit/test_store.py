@@ -10,8 +10,8 @@ import threading
 import time
 
 import pytest
-from tests.audit.rows import row
 
+from tests.audit.rows import row
 from unlearnable.audit.store import SCHEMA_VERSION, Merged, Store, key_of, read_rows, write_rows
 from unlearnable.errors import InputError
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from tests.audit.rows import row
 
+from tests.audit.rows import row
 from unlearnable.audit.verdict import Mix, Way, chance_of, clean_needed, interval, judge, learnability, weakest, word
 from unlearnable.errors import InputError
 

@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from tests.audit.small import dataset, folders, write
 
+from tests.audit.small import dataset, folders, write
 from unlearnable import cli
 from unlearnable.audit.store import read_rows
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from tests.conftest import contents
 
+from tests.conftest import contents
 from unlearnable import Key
 
 

@@ -6,9 +6,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from tests.countermeasures.conftest import as_batch, build_model
 from torch import nn
 
+from tests.countermeasures.conftest import as_batch, build_model
 from unlearnable.countermeasures import Countermeasure, Leak, Published, compose, named
 from unlearnable.countermeasures.base import by_pieces, pieces
 from unlearnable.countermeasures.coin import Coin

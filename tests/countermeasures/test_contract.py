@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.countermeasures.conftest import as_batch, build_model, textured
 
+from tests.countermeasures.conftest import as_batch, build_model, textured
 from unlearnable.countermeasures import Countermeasure, compose, countermeasures, named
 from unlearnable.errors import InputError
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import correlate
-from tests.countermeasures.conftest import as_batch, build_model
 from torch import nn
 
+from tests.countermeasures.conftest import as_batch, build_model
 from unlearnable.countermeasures.deconvolution import Deconvolution, filtered
 from unlearnable.errors import InputError
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter, ImageOps
 from scipy.ndimage import correlate
-from tests.countermeasures.conftest import textured
 
+from tests.countermeasures.conftest import textured
 from unlearnable.countermeasures import Leak, Published, countermeasures, named
 from unlearnable.countermeasures.class_mean_removal import class_means
 from unlearnable.countermeasures.orthogonal_projection import linear_weights, project_out

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from kornia.contrib import diamond_square as kornias
-from tests.countermeasures.conftest import as_batch, build_model, textured
 from torch import nn
 
+from tests.countermeasures.conftest import as_batch, build_model, textured
 from unlearnable.countermeasures.ueraser import UEraserMax, augment, diamond_square, hardest, plasma, trivial_augment
 from unlearnable.errors import InputError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from containers import check_contract, identity, inverted, open_files
 
+from tests.pictures.containers import check_contract, identity, inverted, open_files
 from unlearnable.errors import InputError
 from unlearnable.pictures.cifar import CifarBatch, cifar_batches, is_cifar_folder
 from unlearnable.pictures.store import Entry

@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, JpegImagePlugin
-from tests.conftest import draw_picture
 
+from tests.conftest import draw_picture
 from unlearnable.pictures import codec, metadata, png16
 from unlearnable.pictures.codec import PictureError, decode, encode
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import draw_picture
 
+from tests.conftest import draw_picture
 from unlearnable.errors import InputError
 from unlearnable.pictures import foreign
 from unlearnable.pictures.dataset import Dataset, load

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from containers import check_contract, identity, inverted, open_files
 
+from tests.pictures.containers import check_contract, identity, inverted, open_files
 from unlearnable.errors import InputError
 from unlearnable.pictures import npz
 from unlearnable.pictures.npz import Npz

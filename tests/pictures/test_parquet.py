@@ -9,9 +9,9 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from containers import check_contract, dropping, identity, open_files, pictures
 from PIL import Image
 
+from tests.pictures.containers import check_contract, dropping, identity, open_files, pictures
 from unlearnable.errors import InputError
 from unlearnable.pictures import parquet
 from unlearnable.pictures.parquet import Parquet

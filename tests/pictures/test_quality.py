@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from tests.conftest import draw_picture
 
+from tests.conftest import draw_picture
 from unlearnable.pictures.quality import brightness, psnr, ssim
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from containers import check_contract, dropping, identity, open_files, pictures
 
+from tests.pictures.containers import check_contract, dropping, identity, open_files, pictures
 from unlearnable.errors import InputError
 from unlearnable.pictures import webdataset as ours
 from unlearnable.pictures.store import Block, Entry

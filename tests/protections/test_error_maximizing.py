@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from tests.training.small import dark_and_bright, tiny
 from torch import nn
 
+from tests.training.small import dark_and_bright, tiny
 from unlearnable.budgets import Linf
 from unlearnable.errors import InputError
 from unlearnable.pictures.dataset import Dataset

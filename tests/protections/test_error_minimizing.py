@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.training.small import tiny, weights
 from torch import nn
 from torch.nn import functional
 
+from tests.training.small import tiny, weights
 from unlearnable import Key
 from unlearnable.attacks.pgd import PGD
 from unlearnable.budgets import Linf

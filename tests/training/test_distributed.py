@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from tests.training.small import dark_and_bright
 from torch import nn
 
+from tests.training.small import dark_and_bright
 from unlearnable.training.distributed import is_first
 from unlearnable.training.loop import train
 from unlearnable.training.recipes import Recipe

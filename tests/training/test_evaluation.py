@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
-from tests.training.small import BUILD, Constant, dark_and_bright
 
+from tests.training.small import BUILD, Constant, dark_and_bright
 from unlearnable.training.evaluation import Accuracy, evaluate, predictions
 from unlearnable.training.precision import Precision
 

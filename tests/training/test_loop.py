@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.training.small import BUILD, SMALL, Constant, dark_and_bright, tiny, weights
 from torch import Tensor, nn
 
+from tests.training.small import BUILD, SMALL, Constant, dark_and_bright, tiny, weights
 from unlearnable.budgets import Linf
 from unlearnable.errors import InputError
 from unlearnable.pictures.dataset import Dataset

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tests.training.small import BUILD
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.training.small import BUILD
 from unlearnable.attacks import PGD
 from unlearnable.budgets import Linf
 from unlearnable.training.objectives import Adversarial, CrossEntropy, Noisy
