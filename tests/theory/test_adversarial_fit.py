@@ -64,6 +64,26 @@ def test_the_hard_case_an_inner_minimum_and_a_flat_rule():
     assert flat.worst_margin(origin, one, 0.5) == pytest.approx([-2.5], abs=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_shifts_near_the_hard_case_and_of_any_size(scale):
+    # The gradient has a part of 1e-9 along the lowest curvature: the multiplier is that far from the singular one.
+    rule = QuadraticRule(scale * np.diag([1.0, -1.0, 0.5]), scale * np.array([0.3, 1e-9, 0.0]), 0.0)
+    for epsilon in (1e-3, 1.0, 1e3):
+        shift = rule.worst_shift(np.zeros((1, 3)), np.ones(1), epsilon)
+        assert np.linalg.norm(shift) == pytest.approx(epsilon, rel=1e-9)
+        # On the sphere delta_1^2 - delta_2^2 + 0.3 delta_1 = 2 (delta_1 + 0.075)^2 - epsilon^2 - 0.01125.
+        first = max(-0.075, -epsilon)
+        least = 2 * (first + 0.075) ** 2 - epsilon**2 - 0.01125
+        assert rule.worst_margin(np.zeros((1, 3)), np.ones(1), epsilon)[0] == pytest.approx(scale * least, rel=1e-6)
+
+
+def test_a_rule_that_sees_nothing_guesses():
+    x, y = samples(40)
+    share = float(np.mean(y < 0))
+    for rule in (LinearRule(np.zeros(5), 0.0), QuadraticRule(np.zeros((5, 5)), np.zeros(5), 0.0)):
+        assert risk(rule, x, y) == risk(rule, x, y, 3.0) == share
+
+
 @pytest.mark.parametrize(("fit", "epsilon"), [(fit_linear, 0.0), (fit_linear, 0.3), (fit_quadratic, 0.3)])
 def test_the_gradients_of_the_training_problems(fit, epsilon, monkeypatch):
     seen = []
