@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from scipy.integrate import quad
 from scipy.optimize import minimize
-from scipy.special import expit
 
 from unlearnable.errors import InputError
 from unlearnable.theory.latent import (
@@ -15,11 +13,7 @@ from unlearnable.theory.latent import (
     draw_features,
     dual_norm,
     gaussian_mixture_risks,
-    generalised_linear_risks,
-    invert_leaky_tanh,
-    leaky_tanh,
     linear_risks,
-    nonlinear_risks,
     robust_shift,
 )
 
@@ -171,88 +165,37 @@ def test_linear_risks_against_drawing_with_the_worst_shift(p):
         assert stats.binomtest(int(np.sum(labels * (points @ theta) <= 0)), n, risk).pvalue > 1e-5
 
 
-def test_the_generalised_linear_model_on_the_facts_page():
-    for ratio, true, deviation in ((1.5, 0.8433, 0.022), (2, 0.6751, 0.019), (8, 0.3135, 0.003), (32, 0.1921, 0.0008)):
-        found = []
-        for seed in range(20):
-            rng = np.random.default_rng(100 + seed)
-            found.append(
-                generalised_linear_risks(draw_direction(20, 5, rng), draw_features(int(20 * ratio), 20, rng), 1.0)
-            )
-        assert np.mean([one.adversarial for one in found]) == pytest.approx(true, abs=3 * math.sqrt(2) * deviation)
-        assert found[0].standard == pytest.approx(0.1055, abs=5e-5)
+@pytest.mark.parametrize("p", [2, math.inf])
+@pytest.mark.parametrize("short", [1e-6, 1e-9, 1e-12, 1e-14, 1e-15])
+def test_an_adversary_just_not_strong_enough(p, short):
+    mu, features = problem(17)
+    found = robust_shift(mu, features, (1 - short) * np.linalg.norm(features @ mu, p), p)
+    assert abs(found.gap) < 1e-8
+    risks = gaussian_mixture_risks(mu, features, (1 - short) * np.linalg.norm(features @ mu, p), p)
+    assert 0.5 - 10 * short - 1e-9 <= risks.robust_optimal_adversarial <= 0.5
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0, 30.0])
-def test_the_generalised_linear_model_against_quadrature_and_drawing(epsilon):
-    beta, features = problem(12, norm=5)
-    found = generalised_linear_risks(beta, features, epsilon)
-    reach = epsilon * math.sqrt(beta @ np.linalg.inv(features.T @ features) @ beta)
-
-    def mean(function, low, high):
-        return quad(lambda t: function(t) * stats.norm.pdf(t, scale=5), low, high, epsabs=1e-12, limit=400)[0]
-
-    end = 60.0
-    assert found.standard == pytest.approx(2 * mean(lambda t: expit(-abs(t)), 0, end), abs=1e-9)
-    edge = min(reach, end)
-    worst = mean(expit, -end, 0) + mean(expit, 0, edge) + mean(lambda t: expit(-t), -edge, 0)
-    worst += mean(lambda t: expit(-t), 0, end)
-    assert found.adversarial == pytest.approx(worst, abs=1e-8)
-    rng = np.random.default_rng(13)
-    z = rng.standard_normal((200_000, 4))
-    t = z @ beta
-    y = np.where(rng.random(200_000) < expit(t), 1, -1)
-    wrong = int(np.sum(y * t <= reach))
-    assert stats.binomtest(wrong, 200_000, min(found.adversarial, 1.0)).pvalue > 1e-5
-    assert found.standard - 1e-9 <= found.best_linear_adversarial <= min(found.adversarial, 0.5) + 1e-9
+@pytest.mark.parametrize("p", [2, math.inf])
+@pytest.mark.parametrize("share", [1e-12, 1e-6, 1e-2, 0.5])
+@pytest.mark.parametrize("columns", ["near", "unlike"])
+def test_features_that_are_nearly_dependent_or_of_unlike_sizes(columns, share, p):
+    mu, features = problem(18)
+    features = features[:, :1] + 1e-5 * features if columns == "near" else features * [1e-3, 1.0, 10.0, 1e3]
+    epsilon = share * np.linalg.norm(features @ mu, p)
+    found = robust_shift(mu, features, epsilon, p)
+    assert abs(found.gap) < 1e-8
+    assert np.linalg.norm(features @ found.shift, p) <= epsilon * (1 + 1e-12)
+    assert gaussian_mixture_risks(mu, features, epsilon, p).tradeoff >= 0
 
 
-def test_no_linear_rule_for_the_link_model_does_better_than_the_best():
-    beta, features = problem(14, k=3, ratio=1.7, norm=5)
-    found = generalised_linear_risks(beta, features, 0.4)
-    inverse = np.linalg.inv(features.T @ features)
-    rng = np.random.default_rng(15)
-    z = rng.standard_normal((100_000, 3))
-    chance = expit(z @ beta)
-
-    def adversarial(direction):
-        reach = 0.4 * math.sqrt(direction @ inverse @ direction)
-        s = z @ direction
-        return np.mean(chance * (s <= reach) + (1 - chance) * (s >= -reach))
-
-    best = min(
-        minimize(adversarial, beta + rng.standard_normal(3), method="Nelder-Mead", options={"maxiter": 400}).fun
-        for _ in range(6)
-    )
-    assert found.best_linear_adversarial == pytest.approx(best, abs=4e-3)
-    assert found.best_linear_adversarial < found.adversarial - 0.01
-
-
-def test_leaky_tanh_is_inverted():
-    t = np.linspace(-40, 40, 4001)
-    assert invert_leaky_tanh(leaky_tanh(t)) == pytest.approx(t, abs=1e-12)
-
-
-def test_a_non_linear_surface_is_attacked_between_its_bounds():
-    mu, features = problem(16, k=5, ratio=4)
-    found = nonlinear_risks(mu, features, 0.3, samples=3000, seed=1)
-    assert stats.binomtest(round(found.standard.value * 3000), 3000, stats.norm.cdf(-2)).pvalue > 1e-5
-    assert found.standard.value < found.attacked.value < found.certified.value
-    calm = nonlinear_risks(mu, features, 0.0, samples=500)
-    assert calm.standard == calm.attacked == calm.certified
-
-
-def test_pgd_finds_what_a_search_over_the_sphere_finds():
-    # Two latent dimensions, two seen: every direction of the attack can be tried.
-    mu, features = np.array([0.8, 0.6]), np.array([[1.0, 0.2], [-0.3, 0.7]])
-    found = nonlinear_risks(mu, features, 0.3, samples=400, steps=40, seed=2)
-    rng = np.random.default_rng(2)
-    labels = rng.choice([-1.0, 1.0], 400)
-    x = leaky_tanh((labels[:, None] * mu + rng.standard_normal((400, 2))) @ features.T)
-    theta = np.linalg.pinv(features).T @ mu
-    circle = 0.3 * np.exp(2j * np.pi * np.arange(720) / 720)
-    wrong = [(labels * (invert_leaky_tanh(x + np.array([step.real, step.imag])) @ theta) <= 0) for step in circle]
-    assert found.attacked.value == pytest.approx(np.any(wrong, axis=0).mean(), abs=0.006)
+@pytest.mark.parametrize("p", [2, math.inf])
+def test_one_latent_dimension_and_as_many_as_are_seen(p):
+    one = gaussian_mixture_risks([1.5], [[2.0], [-1.0]], 0.3, p)
+    reach = 0.3 / (math.sqrt(5) if p == 2 else 2.0)  # the furthest z with |W z| <= epsilon
+    assert one.robust_optimal_adversarial == pytest.approx(stats.norm.cdf(reach - 1.5), abs=1e-12)
+    mu, features = problem(19, ratio=1)
+    assert features.shape == (4, 4)
+    assert abs(robust_shift(mu, features, 0.2, p).gap) < 1e-10
 
 
 @pytest.mark.parametrize(
@@ -270,7 +213,8 @@ def test_pgd_finds_what_a_search_over_the_sphere_finds():
         (lambda: gaussian_mixture_risks([1.0], np.eye(3, 2), 0.1), r"W of shape \(d, 1\)"),
         (lambda: linear_risks([1.0, 0.0, 0.0], [1.0, 0.0], np.eye(3, 2), 0.1, 0.5), "a norm p"),
         (lambda: linear_risks([0.0, 0.0, 1.0], [1.0, 0.0], np.eye(3, 2), 0.1), "sees the data"),
-        (lambda: generalised_linear_risks([1.0, 0.0], np.eye(3, 2), -1), "epsilon >= 0"),
+        (lambda: gaussian_mixture_risks([1.0, 0.0], np.eye(3, 2), "far"), "a radius epsilon made of numbers"),
+        (lambda: gaussian_mixture_risks([1.0, 0.0], [[1.0], [2.0, 3.0]], 0.1), "W made of numbers"),
         (lambda: draw_features(2, 3, np.random.default_rng(0)), "no less than k"),
     ],
 )

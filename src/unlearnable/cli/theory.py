@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unlearnable.cli.common import needing
+from unlearnable.cli.common import Json, needing, telling
 from unlearnable.errors import expected
 
 
@@ -21,17 +21,21 @@ class Model(StrEnum):
 def theory(
     model: Annotated[Model, typer.Argument(help="cuda: Gaussian mixtures under CUDA; latent: latent models.")],
     out: Annotated[Path, typer.Option(help="Folder for the figures, their numbers, and the page that explains them.")],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    mnist: Annotated[
+        Path | None, typer.Option("--mnist", metavar="SRC", help="latent: MNIST as pictures, for a figure more.")
+    ] = None,
+    json: Json = False,
 ) -> None:
     """Draw what is known in theory.
 
-    Figures, their numbers and a page that explains them, in one to three minutes.
+    Figures, their numbers and a page that explains them, in one to three minutes; two more for MNIST.
     """
     with needing("theory"):
         from unlearnable.theory.figures import report
     if out.exists() and not out.is_dir():
         raise expected("a folder", f"a file at {out}", "name another with --out")
-    written = report(model.value, out)
+    with telling("drawing") as progress:
+        written = report(model.value, out, mnist=mnist, progress=progress)
     if json:
         found = {"page": str(written.page), "figures": written.figures, "seconds": round(written.seconds, 1)}
         typer.echo(json_format.dumps(found))

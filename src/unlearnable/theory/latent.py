@@ -12,26 +12,23 @@ linear rule along mu - z* reaches it. z* is the point of {z : |W z|_p <= epsilon
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq, minimize_scalar, nnls
-from scipy.special import expit, ndtr
+from scipy.optimize import brentq, nnls
+from scipy.special import ndtr
 
 from unlearnable.errors import expected
 from unlearnable.theory.checks import Matrix, Vector, count, mean_vector, numbers, radius
-from unlearnable.theory.gaussian_mixture import Estimate, interval
 
 Scaling = Literal["1/k", "1/d"]
 """Variance of W's entries: 1/k makes its smallest singular value grow with d/k, 1/d keeps it below 1."""
 
-_HERMITE: Final = np.polynomial.hermite_e.hermegauss(80)
-_LEGENDRE: Final = np.polynomial.legendre.leggauss(200)
+SCALINGS: Final[tuple[Scaling, ...]] = ("1/k", "1/d")
+
 _ROUNDING: Final = 1e-15  # of |W mu|: an adversary that small changes no digit
-_FAR: Final = 9.0  # standard deviations; a normal number is beyond with probability 1e-19
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def gaussian_mixture_risks(mu: ArrayLike, W: ArrayLike, epsilon: float, p: float
     >>> gaussian_mixture_risks([1.0, 0.0], np.eye(3, 2), 0.5).robust_optimal_adversarial  # Phi(-0.5)
     0.308537538725...
     """
-    mean, features, epsilon = _checked(mu, W, epsilon)
+    mean, features, epsilon = checked_model(mu, W, epsilon)
     standard = np.linalg.pinv(features).T @ mean
     best = linear_risks(standard, mean, features, epsilon, p)
     robust = robust_shift(mean, features, epsilon, p)
@@ -95,7 +92,7 @@ def linear_risks(
 
     The worst shift lowers the margin y theta'x by epsilon times the dual norm of theta.
     """
-    mean, features, epsilon = _checked(mu, W, epsilon)
+    mean, features, epsilon = checked_model(mu, W, epsilon)
     weights = numbers(theta, 1, "theta")
     seen = features.T @ weights
     size = float(np.linalg.norm(seen))
@@ -120,28 +117,32 @@ def robust_shift(mu: ArrayLike, W: ArrayLike, epsilon: float, p: float = 2) -> R
     squares (Lawson and Hanson's least-distance programming); its multipliers are the rule, with at most k weights
     that are not 0.
     """
-    mean, features, epsilon = _checked(mu, W, epsilon)
+    mean, features, epsilon = checked_model(mu, W, epsilon)
     if p not in (2, math.inf):
         raise expected("p = 2 or inf", f"p = {p}", "for other norms use linear_risks with a theta of your own")
     size = float(np.linalg.norm(features @ mean, p))
     if size <= epsilon:
-        weights = np.zeros(len(features))
-    elif epsilon <= _ROUNDING * size:
-        weights = np.linalg.pinv(features).T @ mean
-    else:
-        weights = (_robust_ball if p == 2 else _robust_cube)(mean, features, epsilon)
-    direction = features.T @ weights
-    if not weights.any():
-        return RobustShift(mean, weights, 0.0)
-    above = linear_risks(weights, mean, features, epsilon, p)[1]
-    shift = mean - direction
-    used = float(np.linalg.norm(features @ shift, p))
-    if used > epsilon:  # rounding, or a solver that stopped early: only a shift inside the ball is a proof
-        shift = shift * (epsilon / used)
+        return RobustShift(mean, np.zeros(len(features)), 0.0)
+    tried = [(np.linalg.pinv(features).T @ mean, np.zeros_like(mean))]  # the standard-optimal rule, and no shift
+    if epsilon > _ROUNDING * size:
+        tried += (_robust_ball if p == 2 else _robust_cube)(mean, features, epsilon)
+    # Each pair proves two bounds, whatever rounding did to it: a rule's risk, and a shift's once it is in the ball. To
+    # guess is a rule as well, and all that is left against an adversary that just not makes the classes alike.
+    rules = [(0.5, np.zeros(len(features)))]
+    rules += [
+        (linear_risks(theta, mean, features, epsilon, p)[1], theta) for theta, _ in tried if any(features.T @ theta)
+    ]
+    above, weights = min(rules, key=lambda rule: rule[0])
+    shifts = [shift * min(1.0, epsilon / max(float(np.linalg.norm(features @ shift, p)), 1e-300)) for _, shift in tried]
+    shift = min(shifts, key=lambda one: float(np.linalg.norm(mean - one)))
     return RobustShift(shift, weights, above - float(ndtr(-np.linalg.norm(mean - shift))))
 
 
-def _robust_ball(mean: Vector, features: Matrix, epsilon: float) -> Vector:
+Candidates = list[tuple[Vector, Vector]]
+"""Rules' weights, (d,), and the shifts they belong to, (k,)."""
+
+
+def _robust_ball(mean: Vector, features: Matrix, epsilon: float) -> Candidates:
     left, singular, right = np.linalg.svd(features, full_matrices=False)
     coordinates, gram = right @ mean, singular**2
 
@@ -149,16 +150,18 @@ def _robust_ball(mean: Vector, features: Matrix, epsilon: float) -> Vector:
         shifted = coordinates / (1 + math.exp(log_multiplier) * gram)
         return float(gram @ shifted**2) / epsilon**2 - 1
 
-    # |W z| <= |W mu| / (1 + multiplier min(gram)): the root lies below the multiplier for which that is epsilon.
-    size = math.sqrt(gram @ coordinates**2)
-    highest = math.log(max(size / epsilon - 1, 1e-12) / gram.min()) + 1
-    lowest = math.log(max(size / epsilon - 1, 1e-12) / gram.max()) - 1
-    multiplier = math.exp(float(brentq(excess, lowest, highest, xtol=1e-14, rtol=1e-14)))
+    # |W z| is between |W mu| / (1 + multiplier times the largest and the least of gram): so is the root.
+    beyond = max(math.sqrt(gram @ coordinates**2) / epsilon - 1, 1e-16)
+    lowest, highest = math.log(beyond / gram.max()) - 1, math.log(beyond / gram.min()) + 1
+    # Against an adversary just not strong enough to make the classes alike, rounding can leave no root.
+    found = excess(lowest) > 0
+    multiplier = math.exp(float(brentq(excess, lowest, highest, xtol=1e-14, rtol=1e-14)) if found else lowest)
+    shrunk = coordinates / (1 + multiplier * gram)
     # mu - z* = multiplier G z*, so that theta = multiplier W z* has W'theta = mu - z*.
-    return np.asarray(left @ (multiplier * singular * coordinates / (1 + multiplier * gram)))
+    return [(np.asarray(left @ (multiplier * singular * shrunk)), np.asarray(shrunk @ right))]
 
 
-def _robust_cube(mean: Vector, features: Matrix, epsilon: float) -> Vector:
+def _robust_cube(mean: Vector, features: Matrix, epsilon: float) -> Candidates:
     seen = features @ mean
     # With w = z - mu: the least |w| under -W w >= W mu - epsilon and W w >= -W mu - epsilon.
     both = np.concatenate([-features, features])
@@ -169,7 +172,14 @@ def _robust_cube(mean: Vector, features: Matrix, epsilon: float) -> Vector:
     dual, _ = nnls(system, target, maxiter=50 * len(level))
     multipliers = dual / (1 - level @ dual)
     upper, lower = np.split(multipliers, 2)
-    return np.asarray(upper - lower)
+    weights = np.asarray(upper - lower)
+    # The faces that hold z* are known now: solving for it once more, with them alone, loses fewer digits.
+    held = weights != 0
+    faces = features[held]
+    back = np.linalg.lstsq(faces, seen[held] - epsilon * np.sign(weights[held]), rcond=None)[0]
+    refined = np.zeros_like(weights)
+    refined[held] = np.linalg.lstsq(faces.T, back, rcond=None)[0]
+    return [(weights, mean - features.T @ weights), (refined, mean - back)]
 
 
 def draw_features(d: int, k: int, rng: np.random.Generator, scaling: Scaling = "1/k") -> Matrix:
@@ -184,148 +194,8 @@ def draw_direction(k: int, norm: float, rng: np.random.Generator) -> Vector:
     return np.asarray(vector * (norm / np.linalg.norm(vector)))
 
 
-@dataclass(frozen=True)
-class LinkRisks:
-    """Risks of the generalised linear model: the standard-optimal rule's, and the least AR of a *linear* rule.
-
-    Whether another rule beats the best linear one is not known here: AR* lies between ``standard`` and
-    ``best_linear_adversarial``.
-    """
-
-    standard: float
-    adversarial: float
-    best_linear_standard: float
-    best_linear_adversarial: float
-
-
-def generalised_linear_risks(
-    beta: ArrayLike,
-    W: ArrayLike,  # noqa: N803
-    epsilon: float,
-    link: Callable[[Vector], Vector] = expit,
-) -> LinkRisks:
-    """Compute the risks of the generalised linear model by quadrature, phi = identity, p = 2.
-
-    ``beta`` has shape (k,); ``link`` maps beta'z to P(y = 1), rises, and has f(t) + f(-t) = 1. Raises InputError as
-    :func:`gaussian_mixture_risks`. The standard-optimal rule is sign(beta'z), its margin in x is
-    r = epsilon sqrt(beta'G^-1 beta), G = W'W; the least AR is sought over the rules (G^-1 + nu I)^-1 beta, which are
-    those of the largest correlation with beta'z for their reach.
-    """
-    slope, features, epsilon = _checked(beta, W, epsilon)
-    gram, basis = np.linalg.eigh(features.T @ features)
-    coordinates, size = basis.T @ slope, float(np.linalg.norm(slope))
-
-    def rule(away: float) -> tuple[float, float]:
-        """Return (correlation with beta'z, reach of the adversary): from the standard rule, 0, to the last, 1."""
-        direction = coordinates * (1 - away) / ((1 - away) + away * (gram.max() / gram - 1))
-        direction = direction / np.linalg.norm(direction)
-        return float(direction @ coordinates) / size, epsilon * math.sqrt(np.sum(direction**2 / gram))
-
-    def adversarial(away: float) -> float:
-        return _link_risk(*rule(away), size, link)
-
-    standard, worst = _link_risk(1.0, 0.0, size, link), adversarial(0.0)
-    tried = np.linspace(0, 1, 16, endpoint=False)
-    near = tried[int(np.argmin([adversarial(away) for away in tried]))]
-    span = (max(near - tried[1], 0.0), min(near + tried[1], 1 - 1e-9))
-    found = minimize_scalar(adversarial, bounds=span, method="bounded", options={"xatol": 1e-9})
-    least, away = min((float(found.fun), float(found.x)), (worst, 0.0))
-    if least >= 0.5:  # guessing a constant is a linear rule too, with a threshold out of reach
-        return LinkRisks(standard, worst, 0.5, 0.5)
-    return LinkRisks(standard, worst, _link_risk(rule(away)[0], 0.0, size, link), least)
-
-
-def _link_risk(correlation: float, reach: float, size: float, link: Callable[[Vector], Vector]) -> float:
-    """Return the risk of sign(s), s normal and correlated with beta'z, when the adversary moves s by ``reach``.
-
-    By symmetry 2 E[(1 - E[f(beta'z) | s]) 1{s >= -reach}], which for reach = 0 is the standard risk.
-    """
-    nodes, weights = _LEGENDRE
-    start = max(-reach, -_FAR)
-    cuts = np.array([start, *[cut for cut in (-1 / size, 0.0, 1 / size, 3.0) if cut > start], _FAR])
-    s = (0.5 * np.diff(cuts)[:, None] * (nodes + 1) + cuts[:-1, None]).ravel()
-    mass = (0.5 * np.diff(cuts)[:, None] * weights).ravel() * np.exp(-0.5 * s**2) / math.sqrt(2 * math.pi)
-    noise, share = _HERMITE
-    rest = math.sqrt(max(0.0, 1 - correlation**2))
-    inner = 1 - link(size * (correlation * s[:, None] + rest * noise))
-    return float(2 * mass @ (inner @ share) / share.sum())
-
-
-def leaky_tanh(t: Vector) -> Vector:
-    """Return t / 4 + 3 tanh(t) / 4: a phi that rises with a slope from 1/4 to 1."""
-    return np.asarray(0.25 * t + 0.75 * np.tanh(t))
-
-
-LEAKY_TANH_SLOPE: Final = 0.25
-
-
-def _leaky_tanh_slope(t: Vector) -> Vector:
-    return np.asarray(1 - 0.75 * np.tanh(t) ** 2)
-
-
-def invert_leaky_tanh(x: Vector) -> Vector:
-    """Return the t with leaky_tanh(t) = x: bisection between x and 4x, then Newton's method to the last bits."""
-    low, high = np.minimum(x, 4 * x), np.maximum(x, 4 * x)
-    for _ in range(16):
-        middle = 0.5 * (low + high)
-        below = leaky_tanh(middle) < x
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    found = 0.5 * (low + high)
-    for _ in range(3):
-        found = found - (leaky_tanh(found) - x) / _leaky_tanh_slope(found)
-    return np.asarray(found)
-
-
-@dataclass(frozen=True)
-class NonLinearRisks:
-    """Risks of the standard-optimal rule for x = phi(W z), phi = leaky_tanh, by drawing.
-
-    AR lies between what PGD found (a lower bound) and what no shift of the latent can exceed (an upper bound); each is
-    a share of the same draws, with its interval.
-    """
-
-    standard: Estimate
-    attacked: Estimate
-    certified: Estimate
-
-
-def nonlinear_risks(
-    mu: ArrayLike,
-    W: ArrayLike,  # noqa: N803
-    epsilon: float,
-    *,
-    samples: int = 2000,
-    steps: int = 20,
-    seed: int = 0,
-) -> NonLinearRisks:
-    """Attack the rule sign(theta'phi^-1(x)), theta = W G^-1 mu, with PGD in x (p = 2), and bound what it can lose.
-
-    phi^-1 rises by at most 4 per unit, so that a shift of epsilon moves theta'phi^-1(x) by 4 epsilon |theta| at most.
-    """
-    mean, features, epsilon = _checked(mu, W, epsilon)
-    count(samples, 1, "a number of samples")
-    theta = np.linalg.pinv(features).T @ mean
-    rng = np.random.default_rng(seed)
-    labels = rng.choice([-1.0, 1.0], samples)
-    clean = leaky_tanh((labels[:, None] * mean + rng.standard_normal((samples, len(mean)))) @ features.T)
-
-    def margin(before: Matrix) -> Vector:
-        return np.asarray(labels * (before @ theta))
-
-    before = invert_leaky_tanh(clean)
-    start = margin(before)
-    delta, worst = np.zeros_like(clean), start
-    for _ in range(steps if epsilon else 0):
-        gradient = -labels[:, None] * theta / _leaky_tanh_slope(before)
-        delta = delta + (2.5 * epsilon / steps) * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
-        delta *= np.minimum(1, epsilon / np.maximum(np.linalg.norm(delta, axis=1, keepdims=True), 1e-300))
-        before = invert_leaky_tanh(clean + delta)
-        worst = np.minimum(worst, margin(before))
-    reach = epsilon * float(np.linalg.norm(theta)) / LEAKY_TANH_SLOPE
-    return NonLinearRisks(*(interval(int(np.sum(bad)), samples) for bad in (start <= 0, worst <= 0, start <= reach)))
-
-
-def _checked(mu: ArrayLike, features: ArrayLike, epsilon: float) -> tuple[Vector, Matrix, float]:
+def checked_model(mu: ArrayLike, features: ArrayLike, epsilon: float) -> tuple[Vector, Matrix, float]:
+    """Return mu, W and epsilon as arrays and a number. Raises InputError as :func:`gaussian_mixture_risks` says."""
     mean, matrix = mean_vector(mu), numbers(features, 2, "W")
     d, k = matrix.shape
     if k != len(mean):
