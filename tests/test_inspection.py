@@ -162,6 +162,16 @@ def test_spread_of_shuffled_labels_is_chance(clean):
     assert ratio > 20
 
 
+@pytest.mark.parametrize("level", [0, 10])
+def test_a_black_frame_is_no_convolution(level, clean):
+    framed = clean.images.copy()
+    framed[:, [0, -1]] = framed[:, :, [0, -1]] = level
+    assert inspect(replace(clean, images=framed)).looks == Look.none
+    framed[:, [0, -1]] = clean.images[:, [0, -1]]  # at two sides alone, and grey
+    framed[:, :, [0, -1]] = 60
+    assert inspect(replace(clean, images=framed)).looks == Look.none
+
+
 def test_borders():
     images = np.full((4, 16, 24, 3), 200, np.uint8)
     images[:, :, -1], images[:, 0] = 150, 100

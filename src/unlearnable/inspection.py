@@ -29,7 +29,8 @@ _PENALTY: Final = 3.0  # of the linear models, in mean squared lengths of a feat
 # What is called a sign. Chosen on CIFAR-10, checked on 100 classes of Tiny-ImageNet: docs/countermeasures.md.
 _SPECTRA_OVER_CONTENT: Final = 1.25  # times as often right
 _FINE_DETAIL: Final = 0.3  # of the way from chance to always right
-_DARK: Final = 0.85  # of the brightness further in
+_DARK: Final = 0.85  # of the brightness further in, at all four borders; at least
+_BLACK: Final = 0.2  # of it, or they are frames
 _FULL_RANGE: Final = 0.97  # of the pictures
 _CLEAR: Final = 3.0  # standard deviations
 _FILTERED: Final = 0.5  # of what one filter for all leaves of the difference
@@ -308,10 +309,11 @@ def _judge(
             f"power spectra alone tell the classes apart better ({_percent(spectra)} right, {by_chance}) than what the"
             f" pictures show ({_percent(content)}), as if each class had been filtered in its own way"
         )
-    if min(borders) < _DARK:
+    dark = min(borders) > _BLACK and max(borders) < _DARK
+    if dark:
         convolution.append(
-            f"the outermost pixels have {_percent(min(borders))} of the brightness of those further in, as if pictures"
-            " had been filtered with black around them"
+            f"the outermost pixels have {_percent(sum(borders) / 4)} of the brightness of those further in, as if"
+            " pictures had been filtered with black around them"
         )
     if convolution and full_range > _FULL_RANGE:
         convolution.append(
@@ -322,7 +324,7 @@ def _judge(
             f"fine detail at fixed places tells the classes apart ({_percent(detail)} right, {by_chance}), as if each"
             " class had a pattern added to it; drawn or aligned pictures, such as digits, look like this too"
         )
-        if min(borders) >= _DARK:
+        if not dark:
             convolution.clear()  # patterns have spectra
     if difference is not None:
         return _judge_difference(difference, chance)
