@@ -16,6 +16,7 @@ CASES = [  # a new attack is one row: its name and options that make it fast
     ("pgd", {"steps": 3}),
     ("pgd", {"steps": 2, "restarts": 2}),
     ("pgd", {"random_start": False, "step_size": 0.5}),
+    ("pgd", {"steps": 3, "start_deviation": 0.001}),
     ("autoattack", {}),
 ]
 BUDGETS = [Linf.of_255(8), L2(0.5)]

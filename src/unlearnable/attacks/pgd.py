@@ -25,6 +25,8 @@ class PGD(Attack):
         for each restart where there are several.
     step_size: length of a step, in the budget's norm on the 0 to 1 scale; 2.5 radius / steps if not given.
     random_start: whether to begin at a random point of the ball, and not at the picture.
+    start_deviation: of Gaussian noise to begin at in place of a point anywhere in the ball, brought into the ball; on
+        the 0 to 1 scale. TRADES and MART begin this close to the picture, where the divergence they climb is flat.
     restarts: how often to run it all; each picture keeps its worst result: the first that is taken for another class,
         or else the one of highest loss.
     loss: what is made large, for each picture (see :data:`Loss`).
@@ -35,6 +37,7 @@ class PGD(Attack):
     steps: int = 10
     step_size: float | None = None
     random_start: bool = True
+    start_deviation: float | None = None
     restarts: int = 1
     loss: Loss = cross_entropy
 
@@ -43,6 +46,8 @@ class PGD(Attack):
             raise expected("at least 1 step", str(self.steps), "choose 10 for training, 20 or more for testing")
         if self.step_size is not None and not self.step_size > 0:
             raise expected("a step size above 0", str(self.step_size), "leave it out: 2.5 radius / steps is taken")
+        if self.start_deviation is not None and not (self.start_deviation > 0 and self.random_start):
+            raise expected("a start deviation above 0, with a random start", str(self.start_deviation), "leave it out")
         if self.restarts < 1:
             raise expected("at least 1 restart", str(self.restarts), "choose 1 to run once")
         if self.restarts > 1 and not self.random_start:
@@ -65,7 +70,7 @@ class PGD(Attack):
 
     def _climb(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None) -> Tensor:
         step_size = _REACH * self.budget.radius / self.steps if self.step_size is None else self.step_size
-        start = self.budget.start(images, generator) if self.random_start else torch.zeros_like(images)
+        start = self._start(images, generator)
         moved = (images + start).clamp(0, 1)
         for _ in range(self.steps):
             moved.requires_grad_()
@@ -73,6 +78,15 @@ class PGD(Attack):
             delta = moved.detach() + step_size * self.budget.step(gradient) - images
             moved = (images + self.budget.project(delta)).clamp(0, 1)
         return moved
+
+    def _start(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        if not self.random_start:
+            return torch.zeros_like(images)
+        if self.start_deviation is None:
+            return self.budget.start(images, generator)
+        place = generator.device if generator else images.device
+        noise = images.new_empty(images.shape, device=place).normal_(0, self.start_deviation, generator=generator)
+        return self.budget.project(noise.to(images.device))
 
     @torch.no_grad()
     def _badness(self, model: nn.Module, moved: Tensor, labels: Tensor) -> Tensor:

@@ -31,6 +31,9 @@ def train(
         str | None,
         typer.Option("--budget", metavar="B", help="Of adversarial training, such as 8/255 or l2:0.5."),
     ] = None,
+    beta: Annotated[
+        float | None, typer.Option("--beta", metavar="B", help="Weight of robustness in trades and mart.")
+    ] = None,
     sigma: Annotated[
         float | None, typer.Option("--sigma", metavar="S", help="Of the noise of smoothing, on the 0 to 1 scale.")
     ] = None,
@@ -61,6 +64,7 @@ def train(
     given = {
         "epochs": epochs,
         "batch_size": batch_size,
+        "beta": beta,
         "sigma": sigma,
         "budget": None if budget is None else parse(budget),
     }

@@ -1,15 +1,17 @@
 """Recipes: an objective, an augmentation and a schedule under one name."""
 
 import inspect
+import math
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from unlearnable.attacks.base import Loss, cross_entropy
 from unlearnable.attacks.pgd import PGD
 from unlearnable.budgets import Budget, Linf
 from unlearnable.errors import expected
 from unlearnable.registry import Registry
 from unlearnable.training.augmentation import Augmentation, AutoAugment, CutMix, Cutout, Mixup, TrivialAugment
-from unlearnable.training.objectives import Adversarial, CrossEntropy, Noisy, Objective
+from unlearnable.training.objectives import MART, TRADES, Adversarial, CrossEntropy, Noisy, Objective, divergence
 from unlearnable.training.schedule import Schedule
 
 
@@ -75,6 +77,8 @@ def described(value: Any) -> Any:
     return value.__qualname__ if callable(value) else value
 
 
+_NEAR: Final = 0.001  # deviation of where the attacks of TRADES and MART begin, in their authors' code
+
 recipes: Registry[Recipe] = Registry("recipe")
 
 
@@ -139,6 +143,30 @@ def adversarial(*, budget: Budget | None = None, steps: int = 10) -> Recipe:
     it (SEM's and CUDA's papers train at 4/255).
     """
     return Recipe(objective=Adversarial(attack=PGD(budget=budget or Linf.of_255(8), steps=steps)))
+
+
+@recipes.register("trades")
+def trades(*, budget: Budget | None = None, steps: int = 10, beta: float = 6.0) -> Recipe:
+    """TRADES, L∞ 8/255 and 10 steps unless others are given; beta trades clean accuracy for robustness."""
+    attack = _near(budget, steps, divergence)
+    return Recipe(objective=TRADES(attack=attack, beta=_checked(beta)))
+
+
+@recipes.register("mart")
+def mart(*, budget: Budget | None = None, steps: int = 10, beta: float = 5.0) -> Recipe:
+    """MART, L∞ 8/255 and 10 steps unless others are given; beta weighs the pictures that are named wrongly."""
+    return Recipe(objective=MART(attack=_near(budget, steps, cross_entropy), beta=_checked(beta)))
+
+
+def _near(budget: Budget | None, steps: int, loss: Loss) -> PGD:
+    """Return PGD as TRADES and MART use it: it begins beside the picture, and its steps are radius / 4 at 10 steps."""
+    return PGD(budget=budget or Linf.of_255(8), steps=steps, start_deviation=_NEAR, loss=loss)
+
+
+def _checked(beta: float) -> float:
+    if not 0 <= beta < math.inf:
+        raise expected("a beta of 0 or more", str(beta), "5 or 6 is usual")
+    return beta
 
 
 @recipes.register("smoothing")
