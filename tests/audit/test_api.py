@@ -167,6 +167,12 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_end(tmp_path, monkeypatch):
     assert report.verdicts == whole.verdicts
 
 
+def test_killed_before_anything_was_written_it_starts_again(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "store.sqlite").touch()
+    assert len(run_audit(asked(tmp_path)).rows) == 3
+
+
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "letters.txt").write_text("mine")

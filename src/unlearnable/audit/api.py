@@ -208,8 +208,10 @@ def run_audit(
     if audit.search:
         check_runs(audit.search, _recipes(grid))
     _make_room(out)
-    sets.save_sample(out / PICTURES)
-    with Store(out / STORE) as store:
+    with Store(out / STORE) as store:  # first: by it the folder is known from here on
+        with writing(out):
+            (out / CHECKPOINTS).mkdir(exist_ok=True)
+        sets.save_sample(out / PICTURES)
         if (out / ROWS).exists():
             store.merge(read_rows(out / ROWS))
 
@@ -276,7 +278,7 @@ def _make_room(out: Path) -> None:
         found = sorted(entry.name for entry in out.iterdir()) if out.exists() else []
         if found and not {STORE, ROWS} & set(found):
             raise expected("a new folder, or an earlier audit", f"{found[0]!r} in {out}", "name another with --out")
-        (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
 
 
 def _searched(audit: Audit, bench: Bench, grid: Grid, name: str, run: Any) -> tuple[Searched, list[Cell]]:
