@@ -18,7 +18,7 @@ from unlearnable.theory.tables import flat_mean
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Return the processor time of the shortest of some runs, on one thread: other work on the machine does not count."""
+    """Return the processor time of the shortest of some runs, on one thread: other work does not count."""
     times = []
     with threadpool_limits(1):
         for _ in range(repeats):

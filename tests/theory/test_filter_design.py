@@ -37,7 +37,12 @@ def test_more_budget_and_more_taps_never_protect_less():
     ("call", "message"),
     [
         (lambda: strongest_filters(np.zeros(4), 1.0), "mu that is not zero"),
-        (lambda: strongest_filters(MU, 0.0), "a budget > 0, found 0.0"),
+        (lambda: strongest_filters(MU, 0.0), "a budget > 0, found 0"),
+        (lambda: strongest_filters(MU, -1.0), "a budget >= 0, found -1"),
+        (lambda: strongest_filters(MU, np.nan), "a budget made of finite numbers"),
+        (lambda: strongest_filters(MU, "much"), "a budget made of numbers"),
+        (lambda: strongest_filters(MU, 1.0, starts=0), "starts of at least 1, found 0"),
+        (lambda: strongest_filters(MU, 1.0, taps=3.5), "taps as a whole number"),
         (lambda: strongest_filters(MU, 1.0, taps=4), "an odd number of taps, found 4"),
     ],
 )

@@ -91,6 +91,17 @@ def print_json(report: Any) -> None:
     print(json.dumps(asdict(report)))
 
 
+def _rate(done: int, seconds: float) -> str:
+    """Word how fast something goes, from pictures to whole figures.
+
+    >>> _rate(500, 2.0), _rate(2, 30.0), _rate(0, 10.0)
+    ('250 a second', '15 s each', 'the first takes a while')
+    """
+    if not done:
+        return "the first takes a while"
+    return f"{done / seconds:.0f} a second" if done >= seconds else f"{seconds / done:.0f} s each"
+
+
 @contextmanager
 def telling(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show progress: a bar on a terminal, a line now and then elsewhere; on standard error, which is not for data."""
@@ -102,7 +113,7 @@ def telling(what: str) -> Iterator[Callable[[int, int], None]]:
             now = time.monotonic()
             if now - last >= _LINE_SECONDS:
                 last = now
-                typer.echo(f"{what}: {done:,} of {total:,} ({done / (now - started):.0f} a second)", err=True)
+                typer.echo(f"{what}: {done:,} of {total:,} ({_rate(done, now - started)})", err=True)
 
         yield line
         return
@@ -112,7 +123,7 @@ def telling(what: str) -> Iterator[Callable[[int, int], None]]:
 
     class Rate(TextColumn):
         def render(self, task: Any) -> Text:
-            return Text(f"{task.speed:.0f}/s" if task.speed else "")
+            return Text(_rate(round(task.completed), task.elapsed) if task.completed and task.elapsed else "")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import LinearConstraint, NonlinearConstraint, minimize
 
 from unlearnable.errors import expected
-from unlearnable.theory.checks import Vector, count, mean_vector
+from unlearnable.theory.checks import Vector, count, mean_vector, radius
 from unlearnable.theory.gaussian_mixture import clean_accuracy, convolution_matrix
 
 _MOST: Final = 0.999  # sum of the taps beside the 1: short of 1, so that the condition number stays below 2,000
@@ -43,9 +43,10 @@ def strongest_filters(mu: ArrayLike, budget: float, *, taps: int = 3, starts: in
     than three taps are symmetric or not, as it comes. Raises InputError for mu = 0, a budget that is not positive, or
     an even number of taps.
     """
-    mean = mean_vector(mu)
-    if not budget > 0:
-        raise expected("a budget > 0", str(budget), "without distortion there is no protection")
+    mean, starts, seed = mean_vector(mu), count(starts, 1, "a number of starts"), count(seed, 0, "a seed")
+    budget = radius(budget, "a budget")
+    if not budget:
+        raise expected("a budget > 0", "0", "without distortion there is no protection")
     if count(taps, 3, "a number of taps") % 2 == 0:
         raise expected("an odd number of taps", str(taps), "the tap of 1 is in the middle")
     beside = taps - 1
