@@ -64,6 +64,17 @@ def test_the_strongest_partner_is_tried_first():
     assert log[6].countermeasure == "jpeg+blur"
 
 
+def test_it_spends_what_it_may_before_it_gives_up():
+    # Alone, blur is the last of all; together with jpeg it is the only one that helps.
+    def measure(attempts):
+        worth = {"none": 0.1, "jpeg": 0.5, "jpeg+blur": 0.6}
+        return [Halves(worth.get(one.countermeasure, 0.2), 0.0) for one in attempts]
+
+    found = search(measure, PARTS, ["erm"], 20)
+    assert found.best.attempt.countermeasure == "jpeg+blur"
+    assert len(found.tried) == 1 + 5 + 4 + 3  # no extension of the pair is better: that is the end
+
+
 def test_it_ends_when_everything_is_in():
     found = search(measured(dict.fromkeys(PARTS, 0.1)), PARTS, ["erm"], 1000)
     assert sorted(found.best.attempt.countermeasure.split("+")) == sorted(PARTS)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from unlearnable import __version__
-from unlearnable.audit.grid import Attempt, Cell, Grid
+from unlearnable.audit.grid import PLAIN, Attempt, Cell, Grid
 from unlearnable.audit.plan import Plan
 from unlearnable.audit.presets import COLOUR, PROMISING, for_grey, preset
 from unlearnable.audit.results import PICTURES, ROWS, SPEC, STORE
@@ -206,7 +206,7 @@ def run_audit(
     cells = grid.cells(list(sets.protected))
     bench.check(cells)
     if audit.search:
-        check_runs(audit.search, _recipes(grid))
+        check_runs(audit.search, _recipes(audit, grid))
     _make_room(out)
     with Store(out / STORE) as store:  # first: by it the folder is known from here on
         with writing(out):
@@ -292,7 +292,7 @@ def _searched(audit: Audit, bench: Bench, grid: Grid, name: str, run: Any) -> tu
         outcome = run([cell(attempt, grid.seeds[0]) for attempt in attempts])
         return [_halves(outcome.rows.get(cell(attempt, grid.seeds[0]))) for attempt in attempts]
 
-    found = search(measure, _parts(bench), _recipes(grid), audit.search)
+    found = search(measure, _parts(bench), _recipes(audit, grid), audit.search)
     cells = [cell(one.attempt, seed) for seed in grid.seeds for one in (found.best, found.single)]
     outcome = run(cells)
     outcome.all()
@@ -307,7 +307,10 @@ def _searched(audit: Audit, bench: Bench, grid: Grid, name: str, run: Any) -> tu
     return Searched(**both, tried=found), cells
 
 
-def _recipes(grid: Grid) -> list[str]:
+def _recipes(audit: Audit, grid: Grid) -> list[str]:
+    """List the recipes to search with: those that were asked for one by one; of a preset's many, the plain one."""
+    if audit.grid is None:
+        return [PLAIN.recipe]
     return list(dict.fromkeys(attempt.recipe for attempt in grid.attempts))
 
 

@@ -55,7 +55,7 @@ _FULL: Final = (
 _MIXED: Final = (PLAIN, Attempt("none", AT), Attempt("coin+jpeg", PLAIN.recipe))
 
 PRESETS: Final = {
-    "quick": Grid(attempts=(PLAIN, *_plainly("coin", "grayscale+jpeg")), epochs=4),
+    "quick": Grid(attempts=(PLAIN, *_plainly("coin", "grayscale+jpeg")), epochs=3, batch_size=64),
     "standard": Grid(attempts=_STANDARD, clean=_STANDARD, seeds=(0, 1, 2), epochs=20),
     "full": Grid(
         attempts=_FULL,

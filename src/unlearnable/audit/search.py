@@ -49,7 +49,7 @@ def search(measure: Measure, parts: Sequence[str], recipes: Sequence[str], runs:
 
     First each recipe is tried without a countermeasure, then with single ones, for half of the runs that are left.
     Then the best one so far is extended by one more countermeasure, those that did best by themselves first, for half
-    of what is left; and so on, until nothing is left or no extension is better than what it extends.
+    of what is left; and so on, until nothing is left or none of all its extensions is better.
 
     parts: names of single countermeasures, the most promising first, for when there are too few runs for all.
     runs: how many are spent at most.
@@ -70,10 +70,12 @@ def search(measure: Measure, parts: Sequence[str], recipes: Sequence[str], runs:
         ranked = sorted(parts, key=lambda part: -_alone(tried, part))  # stable: untried ones in their own order
         held = best.attempt.countermeasure.split("+")
         longer = [Attempt("+".join([*held, part]), best.attempt.recipe) for part in ranked if part not in held]
-        found = spend(longer[: _half(runs - len(tried))])
-        if found is None or found.accuracy.selection <= best.accuracy.selection:
+        untried = [attempt for attempt in longer if attempt not in tried]
+        if not untried:
             break
-        best = found
+        found = spend(untried[: _half(runs - len(tried))])
+        if found is not None and found.accuracy.selection > best.accuracy.selection:
+            best = found
     overall = _best(tried, tried)
     if overall is None or single is None:
         raise expected("single countermeasures that can be tried", "none among them", "allow more runs")
