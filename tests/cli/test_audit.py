@@ -11,6 +11,7 @@ import pytest
 
 from tests.audit.small import dataset, folders, write
 from unlearnable import cli
+from unlearnable.audit import run as audit_run
 from unlearnable.audit.store import read_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -160,8 +161,8 @@ main()
 """
 
 
-def test_ctrl_c_keeps_what_is_done(command, tmp_path):
-    long = [*command, "--recipe", "erm", "--epochs", "3000", "--batch-size", "8", "--json"]
+def test_ctrl_c_keeps_what_is_done(run, command, tmp_path, monkeypatch):
+    long = [*command, "--recipe", "erm", "--epochs", "100", "--batch-size", "8", "--json"]
     with subprocess.Popen([sys.executable, "-c", SLOW, *long], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr.readline() == "third step\n"
         os.kill(process.pid, signal.SIGINT)
@@ -170,6 +171,20 @@ def test_ctrl_c_keeps_what_is_done(command, tmp_path):
     assert err.splitlines()[-1] == "unlearnable: stopped; what is done is kept: the same command goes on from here"
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert checkpoint.suffix == ".safetensors"
+
+    whole, steps = audit_run.train, []
+
+    def train(*sets, progress, **options):
+        return whole(*sets, progress=lambda done, *more: (steps.append(done), progress(done, *more)), **options)
+
+    monkeypatch.setattr(audit_run, "train", train)
+    code, resumed, _ = run(*long)
+    assert code == 0
+    assert 3 < steps[0] < 300  # of 300: it went on from where it had stopped
+    again = [str(tmp_path / "again") if word == str(tmp_path / "run") else word for word in long]
+    _, uninterrupted, _ = run(*again)
+    found, wanted = (json.loads(out)["rows"] for out in (resumed, uninterrupted))
+    assert [(row["key"], row["right"]) for row in found] == [(row["key"], row["right"]) for row in wanted]
 
 
 def test_rows_are_left_for_others(run, command, tmp_path):
