@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: networks this small are slower on more threads
 
@@ -35,6 +36,15 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real pictures that may lie beside the project, or a skip."""
+    for place in Path(__file__).resolve().parents:
+        if (place / "shared" / "data").is_dir():
+            return place / "shared" / "data"
+    pytest.skip("needs the real pictures of ../shared/data, which are not there")
 
 
 def draw_picture(rng, height=24, width=20):

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import time
 
 import numpy as np
@@ -460,6 +461,35 @@ def test_unlock_wants_the_right_key_and_an_empty_place(pictures, tmp_path, key):
         unlearnable.unlock(tmp_path / "none", tmp_path / "back", key=key, manifest=tmp_path / "out.manifest")
 
 
+def test_unlock_tells_what_was_changed_since(pictures, tmp_path, key):
+    protect(pictures, tmp_path / "out", key, format="png")
+    one, other = tmp_path / "out" / "cat" / "0.png", tmp_path / "out" / "cat" / "1.png"
+    other.write_bytes(one.read_bytes())
+    report = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
+    assert (report.unlocked, report.failed, report.changed) == (10, 0, ["cat/1.jpg"])
+
+
+def test_unlock_tells_what_was_changed_in_an_array(tmp_path, key, rng):
+    images = rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "in.npz", images=images, labels=np.arange(6) % 2)
+    protect(tmp_path / "in.npz", tmp_path / "out.npz", key)
+    published = dict(np.load(tmp_path / "out.npz"))
+    published["images"][4] = 0
+    np.savez(tmp_path / "out.npz", **published)
+    report = unlearnable.unlock(tmp_path / "out.npz", tmp_path / "back.npz", key=key, workers=0)
+    assert (report.unlocked, report.changed) == (6, ["in.npz/000004"])
+
+
+def test_classes_that_look_the_same_are_refused(tmp_path, key, rng):
+    for name in ("caf\u00e9", "cafe\u0301"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        draw_picture(rng).save(tmp_path / "in" / name / "0.png")
+    with pytest.raises(InputError, match=r"'cafe\\u0301' and 'caf\\xe9', which look the same: merge"):
+        protect(tmp_path / "in", tmp_path / "out", key)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.manifest").exists()
+
+
 def test_preview_draws_one_picture_a_class(pictures, tmp_path, key):
     (pictures / "cat" / "0.jpg").write_bytes(b"broken")
     unlearnable.preview(pictures, key=key, out=tmp_path / "sheet.png")
@@ -600,3 +630,32 @@ def test_a_full_disk_loses_nothing(many, tmp_path, small_disk, manifest_too):
 def test_a_destination_that_cannot_be_written(pictures, key):
     with pytest.raises(InputError, match="a destination that can be written"):
         protect(pictures, "/proc/out", key, manifest="/proc/manifest")
+
+
+# --- real pictures
+
+
+def test_cifar10_comes_back_from_its_arrays(shared_data, tmp_path, key):
+    """400 real pictures as lossless files: visible, changed, and given back at 35 dB and more."""
+    with tarfile.open(shared_data / "cifar10.tar.xz") as tar:
+        wanted = [member for member in tar if member.isfile() and "/train/" in member.name][::125]
+        tar.extractall(tmp_path, wanted, filter="data")
+    source = tmp_path / "cifar10" / "train"
+    report = protect(source, tmp_path / "out", key, format="png", workers=2)
+    assert (report.protected, report.failed) == (400, 0)
+    assert 15 < report.psnr < 30
+    assert 0.6 < report.ssim < 1
+    unlocked = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key)
+    assert (unlocked.unlocked, unlocked.failed, unlocked.changed) == (400, 0, [])
+    assert unlocked.psnr > 35
+
+
+def test_photographs_keep_their_names_sizes_and_format(shared_data, tmp_path, key):
+    with tarfile.open(shared_data / "photos.tar") as tar:
+        wanted = sorted((member for member in tar if member.isfile()), key=lambda member: member.size)[:12]
+        tar.extractall(tmp_path, wanted, filter="data")
+    report = protect(tmp_path / "photos", tmp_path / "out", key, classes="single", workers=2)
+    assert (report.protected, report.failed) == (12, 0)
+    for path in (tmp_path / "photos").iterdir():
+        with Image.open(path) as before, Image.open(tmp_path / "out" / path.name) as after:
+            assert (after.format, after.size, after.mode) == (before.format, before.size, before.mode)

@@ -8,6 +8,7 @@ import math
 import os
 import statistics
 import time
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -211,10 +212,21 @@ class _Names:
 
 
 def _fit(protection: Protection, names: Sequence[str], key: Key | ReferenceSeed) -> Perturbation:
+    _check_distinct(names)
     if isinstance(key, ReferenceSeed):
         assert isinstance(protection, Convolution)  # noqa: S101 - protect() has seen to that
         return protection.fit(_Names(names), key)
     return protection.fit(_Names(names), key)
+
+
+def _check_distinct(names: Sequence[str]) -> None:
+    """Raise InputError if two classes have names that only their encoding tells apart: the key takes them for one."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            found = f"{other!a} and {name!a}, which look the same"
+            raise expected("class names that differ", found, "merge the two classes, or rename one")
 
 
 def _check_ours(destination: Path, book: Manifest) -> None:
@@ -277,10 +289,14 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a worker made of a picture, and the new picture if that goes back to the parent."""
+    """What a worker made of a picture, and the new picture if that goes back to the parent.
+
+    altered: whether what it was given is not what was published (to be unlocked).
+    """
 
     outcome: Outcome
     data: bytes | None = None
+    altered: bool = False
 
 
 @dataclass(frozen=True)
@@ -315,7 +331,12 @@ def _unlock_one(context: _Context, job: _Job) -> _Answer:
         out = context.perturbation.restore(*stored, noise=math.hypot(ROUNDING, picture.noise))
         return out[0], Outcome("protected", psnr=_sampled_psnr(out[0], job.row.sample))
 
-    return _change(context, job, change)
+    try:
+        data = job.read()
+    except codec.PictureError as error:
+        return _Answer(Outcome("failed", error=str(error)))
+    answer = _change(context, replace(job, source=data), change)
+    return replace(answer, altered=hashlib.sha256(data).hexdigest() != job.row.sha256)
 
 
 def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tuple[Samples, Outcome]]) -> _Answer:
@@ -380,7 +401,7 @@ class _Run(ABC):
         self._last = time.monotonic()
 
     @abstractmethod
-    def note(self, row: Picture, outcome: Outcome) -> None:
+    def note(self, row: Picture, answer: _Answer) -> None:
         """Take down what became of a picture."""
 
     @abstractmethod
@@ -430,7 +451,7 @@ class _Run(ABC):
     def _take(self, job: _Job, answer: _Answer | Lost) -> bytes | None:
         if isinstance(answer, Lost):
             answer = _Answer(Outcome("failed", error=str(answer)))
-        self.note(job.row, answer.outcome)
+        self.note(job.row, answer)
         return answer.data
 
     def tick(self) -> None:
@@ -457,7 +478,8 @@ class _Protecting(_Run):
         self._strict = strict
         self._noted: list[tuple[int, Outcome]] = []
 
-    def note(self, row: Picture, outcome: Outcome) -> None:
+    def note(self, row: Picture, answer: _Answer) -> None:
+        outcome = answer.outcome
         self._noted.append((row.number, outcome))
         if outcome.status == "failed" and self._strict:
             raise _not_strict(row.id, str(outcome.error))
@@ -475,7 +497,7 @@ class _Protecting(_Run):
         out[chosen], scales[chosen] = self.context.perturbation.apply_traced(images[chosen], labels[chosen], ids)
         for n, row in enumerate(rows):
             outcome = _measured(images[n], out[n], float(scales[n])) if row.chosen else Outcome("kept")
-            self.note(row, replace(outcome, sha256=hashlib.sha256(out[n]).hexdigest()))
+            self.note(row, _Answer(replace(outcome, sha256=hashlib.sha256(out[n]).hexdigest())))
         return out
 
 
@@ -486,15 +508,18 @@ class _Unlocking(_Run):
         super().__init__(*arguments)
         self.unlocked = 0
         self.psnr: dict[str, float] = {}
+        self.changed: list[str] = []
         self.failures: list[tuple[str, str]] = []
 
-    def note(self, row: Picture, outcome: Outcome) -> None:
-        if outcome.status == "failed":
-            self.failures.append((row.id, str(outcome.error)))
+    def note(self, row: Picture, answer: _Answer) -> None:
+        if answer.outcome.status == "failed":
+            self.failures.append((row.id, str(answer.outcome.error)))
         else:
             self.unlocked += 1
-        if outcome.psnr is not None:
-            self.psnr[row.id] = outcome.psnr
+            if answer.altered:
+                self.changed.append(row.id)
+        if answer.outcome.psnr is not None:
+            self.psnr[row.id] = answer.outcome.psnr
         self.tick()
 
     def write_down(self) -> None:
@@ -508,7 +533,8 @@ class _Unlocking(_Run):
         out[locked] = self.context.perturbation.restore(images[locked], labels[locked], ids, scales[locked])
         for n, row in enumerate(rows):
             psnr = _sampled_psnr(out[n], row.sample) if locked[n] else None
-            self.note(row, Outcome("protected", psnr=psnr))
+            altered = hashlib.sha256(images[n]).hexdigest() != row.sha256
+            self.note(row, _Answer(Outcome("protected", psnr=psnr), altered=altered))
         return out
 
 
@@ -608,6 +634,8 @@ class UnlockReport:
     pictures: gone through this time, without those that were there already.
     psnr: the median over the pictures, in dB; pictures_psnr: of each, by id. Measured on the samples of each original
         that the manifest keeps, before a lossy format's own loss; 99 dB stands for samples that all came back exactly.
+    changed: ids of pictures that are not, to the byte, what was published. They were unlocked all the same, as well
+        as that goes.
     """
 
     pictures: int
@@ -616,6 +644,7 @@ class UnlockReport:
     psnr: float | None
     seconds: float
     pictures_psnr: dict[str, float]
+    changed: list[str]
     failures: list[tuple[str, str]]
 
 
@@ -675,6 +704,7 @@ def unlock(
         statistics.median(run.psnr.values()) if run.psnr else None,
         time.monotonic() - started,
         run.psnr,
+        run.changed,
         run.failures,
     )
 

@@ -30,6 +30,10 @@ def unlock(
         report = unlock(destination, out, key=secrets, manifest=manifest, workers=workers, progress=progress)
     for name, reason in report.failures:
         typer.echo(f"failed: {name!r}: {reason}", err=True)
+    for name in report.changed[:_SHOWN]:
+        typer.echo(f"changed since it was published: {name!r}", err=True)
+    if len(report.changed) > _SHOWN:
+        typer.echo(f"changed since they were published: {len(report.changed) - _SHOWN:,} more", err=True)
     if json:
         print_json(report)
         raise typer.Exit(1 if report.failed else 0)

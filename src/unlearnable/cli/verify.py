@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unlearnable.cli.common import Json, KeyFile, ManifestFile, print_json, telling
+from unlearnable.cli.common import Json, KeyFile, ManifestFile, Seed, print_json, secret, telling
 
 _SHOWN = 20
 
@@ -14,18 +14,18 @@ def verify(
     destination: Annotated[Path, typer.Argument(metavar="DST", help="The published pictures.")],
     manifest: ManifestFile = None,
     key: KeyFile = None,
+    reference_seed: Seed = None,
     json: Json = False,
 ) -> None:
     """Compare published pictures with the manifest.
 
     Exits with 1 if they differ, or if the key is another one.
     """
-    from unlearnable.keys import Key
     from unlearnable.pipeline import verify
 
-    secret = None if key is None else Key.load(key)
+    secrets = None if key is None and reference_seed is None else secret(key, reference_seed)
     with telling("verifying") as progress:
-        report = verify(destination, manifest=manifest, key=secret, progress=progress)
+        report = verify(destination, manifest=manifest, key=secrets, progress=progress)
     if json:
         print_json(report)
     else:
