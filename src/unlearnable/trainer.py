@@ -25,6 +25,7 @@ from unlearnable.training.distributed import is_first, local_device
 from unlearnable.training.loop import train as run
 from unlearnable.training.precision import Precision, autocast, default_device
 from unlearnable.training.recipes import named as recipe_named
+from unlearnable.training.rsr.noise import noise_from, strengths
 from unlearnable.training.smoothing import certify
 
 _PRETRAINED: Final = ("finetune", "linear-probe")
@@ -123,7 +124,14 @@ def train(
     log("accuracy/test", accuracy.share, made.epochs)
     about = {"recipe": recipe, "seed": seed, **made.spec(), "data": data.fingerprint()}
     if is_first():
-        made_of = Network(model=model, class_names=data.class_names, channels=channels, size=side, training=about)
+        made_of = Network(
+            model=model,
+            class_names=data.class_names,
+            channels=channels,
+            size=side,
+            training=about,
+            noise=bool(strengths(trained.model)),
+        )
         save_network(out, trained.model, made_of)
         state.unlink(missing_ok=True)
     return TrainReport(
@@ -256,7 +264,7 @@ def _withstood(
         part = slice(start, start + _BATCH)
         labels = torch.from_numpy(data.labels[part]).to(place)
         images = torch.from_numpy(np.ascontiguousarray(data.images[part])).to(place).permute(0, 3, 1, 2) / 255
-        with autocast(place, precision):
+        with autocast(place, precision), noise_from(network, generator(place, seed, "noise", start)):
             changed = attack(network, images, labels, generator(place, seed, "attack", start))
             with torch.inference_mode():
                 kept.append((network(changed).argmax(1) == labels).cpu().numpy())

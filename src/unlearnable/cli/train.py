@@ -37,6 +37,12 @@ def train(
     sigma: Annotated[
         float | None, typer.Option("--sigma", metavar="S", help="Of the noise of smoothing, on the 0 to 1 scale.")
     ] = None,
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Train noise on the weights, of a strength for each channel.")
+    ] = False,
+    lasso: Annotated[
+        float | None, typer.Option("--lasso", metavar="L", help="Price of the size of weights; many become zero.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="A network trained before, to start from.")
     ] = None,
@@ -66,6 +72,8 @@ def train(
         "batch_size": batch_size,
         "beta": beta,
         "sigma": sigma,
+        "noise": noise or None,
+        "lasso": lasso,
         "budget": None if budget is None else parse(budget),
     }
     with telling("training") as progress:

@@ -14,6 +14,7 @@ from torch import Tensor, nn, optim
 
 from unlearnable.errors import expected
 from unlearnable.pictures.destination import writing
+from unlearnable.training.rsr.noise import inject_noise
 
 _RUN: Final = "unlearnable-run-1"
 _NETWORK: Final = "unlearnable-network-1"
@@ -93,7 +94,8 @@ class Network:
     """What a trained network is, beside its weights: enough to build it again.
 
     model: a name of ``unlearnable list models``. class_names: in the order of its outputs. channels, size: of the
-    pictures it was trained on. training: how, for people.
+    pictures it was trained on. training: how, for people. noise: whether its weights have noise on them (see
+    :mod:`unlearnable.training.rsr.noise`).
     """
 
     model: str
@@ -101,6 +103,7 @@ class Network:
     channels: int
     size: int
     training: Mapping[str, Any]
+    noise: bool = False
 
 
 def save_network(path: Path, network: nn.Module, about: Network) -> None:
@@ -120,6 +123,8 @@ def load_network(path: Path) -> tuple[nn.Module, Network]:
     description = json.loads(metadata["network"])
     about = Network(**description | {"class_names": tuple(description["class_names"])})
     network = build(about.model, classes=len(about.class_names), channels=about.channels, size=about.size)
+    if about.noise:
+        inject_noise(network)
     _restore(network, tensors, path)
     return network.eval(), about
 

@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unlearnable.training.chance import generator
 from unlearnable.training.precision import Precision, autocast
+from unlearnable.training.rsr.noise import noise_from
 
 _NORMAL_95: Final = 1.959964  # quantile of the normal distribution for a two-sided 95 % interval
 
@@ -39,16 +41,17 @@ class Accuracy(NamedTuple):
 
 
 def predictions(
-    model: nn.Module, images: NDArray[np.uint8], *, precision: Precision = "auto", batch_size: int = 500
+    model: nn.Module, images: NDArray[np.uint8], *, precision: Precision = "auto", batch_size: int = 500, seed: int = 0
 ) -> NDArray[np.int64]:
     """Return the class, (count,) int64, that a network gives each picture, (count, height, width, channels) uint8.
 
     The network is put in evaluation mode and left there; it takes (count, channels, height, width) floats, 0 to 1.
+    seed: of the noise on its weights, where it has any.
     """
     device = next(model.parameters()).device
     model.eval()
     named = []
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.inference_mode(), autocast(device, precision), noise_from(model, generator(device, seed, "noise")):
         for start in range(0, len(images), batch_size):
             part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
             named.append(model(part.permute(0, 3, 1, 2) / 255).argmax(1).cpu().numpy())
@@ -62,7 +65,8 @@ def evaluate(
     *,
     precision: Precision = "auto",
     batch_size: int = 500,
+    seed: int = 0,
 ) -> Accuracy:
     """Count the pictures that a network names rightly (see :func:`predictions`); as they are, not augmented."""
-    named = predictions(model, images, precision=precision, batch_size=batch_size)
+    named = predictions(model, images, precision=precision, batch_size=batch_size, seed=seed)
     return Accuracy(int((named == labels).sum()), len(labels))

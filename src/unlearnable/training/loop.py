@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn, optim
@@ -25,6 +25,8 @@ from unlearnable.training.loader import batches
 from unlearnable.training.meter import GradientMeter
 from unlearnable.training.precision import Precision, autocast, default_device
 from unlearnable.training.recipes import Recipe
+from unlearnable.training.rsr.lasso import add_lasso
+from unlearnable.training.rsr.noise import inject_noise, strengths
 from unlearnable.training.schedule import rate
 
 _SAVE_SECONDS: Final = 60.0  # of work that kill -9 can lose
@@ -87,7 +89,7 @@ def train(
     about = {"recipe": recipe.spec(), "seed": seed, "data": dataset.fingerprint(), "precision": precision}
     average: AveragedModel | None = None
     with seeded(seed, place):
-        network = model().to(place).to(memory_format=torch.channels_last)
+        network = _built(model, recipe).to(place).to(memory_format=torch.channels_last)
         parts: dict[str, nn.Module] = {"model": network}
         if isinstance(change, nn.Module):
             parts["change"] = change.to(place)
@@ -173,17 +175,29 @@ def _order(count: int, in_epoch: int, epochs: int, seed: int, done: int) -> Iter
         yield from order.tensor_split(in_epoch)[max(0, done - epoch * in_epoch) :]
 
 
+def _built(model: Callable[[], nn.Module], recipe: Recipe) -> nn.Module:
+    """Build the network, with noise on its weights where the recipe wants it and the network lacks it."""
+    network = model()
+    return inject_noise(network) if recipe.noise and not strengths(network) else network
+
+
 def _optimizer(network: nn.Module, recipe: Recipe) -> optim.Optimizer:
-    weights = (head(network) if recipe.trained == "head" else network).parameters()
+    part = head(network) if recipe.trained == "head" else network
+    groups: list[dict[str, Any]] = [{"params": list(part.parameters())}]
+    if undecayed := strengths(part):  # weight decay would take the noise away
+        apart = set(undecayed)
+        groups = [
+            {"params": [weight for weight in part.parameters() if weight not in apart]},
+            {"params": undecayed, "weight_decay": 0.0},
+        ]
+    options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "adamw":
-        return optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return optim.SGD(
-        weights,
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0,
-    )
+        optimizer: optim.Optimizer = optim.AdamW(groups, **options)
+    else:
+        optimizer = optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **options)
+    if recipe.lasso:
+        add_lasso(optimizer, network, recipe.lasso, recipe.lasso_step)
+    return optimizer
 
 
 def _mode(network: nn.Module, recipe: Recipe) -> None:

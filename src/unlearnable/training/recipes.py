@@ -3,7 +3,7 @@
 import inspect
 import math
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from unlearnable.attacks.base import Loss, cross_entropy
 from unlearnable.attacks.pgd import PGD
@@ -12,6 +12,7 @@ from unlearnable.errors import expected
 from unlearnable.registry import Registry
 from unlearnable.training.augmentation import Augmentation, AutoAugment, CutMix, Cutout, Mixup, TrivialAugment
 from unlearnable.training.objectives import MART, TRADES, Adversarial, CrossEntropy, Noisy, Objective, divergence
+from unlearnable.training.rsr.lasso import LassoStep
 from unlearnable.training.schedule import Schedule
 
 
@@ -28,6 +29,9 @@ class Recipe:
     flip: whether pictures are mirrored at random, left to right.
     augmentations: applied in this order, after crop and flip.
     trained: all weights, or those of the last layer alone (the others as in evaluation, BatchNorm included).
+    noise: whether weights have noise on them, of learned strength (see :mod:`unlearnable.training.rsr.noise`).
+    lasso, lasso_step: the price of the size of weights, 0 for none, and how it is charged (see
+        :mod:`unlearnable.training.rsr.lasso`).
 
     Raises InputError for values out of range.
     """
@@ -47,6 +51,9 @@ class Recipe:
     augmentations: tuple[Augmentation, ...] = ()
     objective: Objective = field(default_factory=CrossEntropy)
     trained: Literal["all", "head"] = "all"
+    noise: bool = False
+    lasso: float = 0.0
+    lasso_step: LassoStep = "proximal"
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 2), ("crop", 0)):
@@ -58,6 +65,10 @@ class Recipe:
             raise expected("a label smoothing from 0 to below 1", str(self.label_smoothing), "0.1 is usual")
         if self.ema is not None and not 0 < self.ema < 1:
             raise expected("an averaging share between 0 and 1", str(self.ema), "0.999 is usual")
+        if not 0 <= self.lasso < math.inf:
+            raise expected("a lasso of 0 or more", str(self.lasso), "1e-5 to 1e-3 is usual, 0 is none")
+        if self.lasso_step not in get_args(LassoStep):
+            raise expected(f"a lasso step of {' or '.join(get_args(LassoStep))}", repr(self.lasso_step), "choose one")
 
     def spec(self) -> dict[str, Any]:
         """Describe the recipe in plain values, for results and fingerprints."""
