@@ -12,6 +12,13 @@ from unlearnable.pictures.npz import Npz
 from unlearnable.pictures.store import Block, Entry
 
 RNG = np.random.default_rng(0)
+
+
+def named(value):
+    """Name a test's parameter the same in every process: functions otherwise carry an address."""
+    return getattr(value, "__name__", str(value))
+
+
 KINDS = [  # shape, type, how it is saved
     ((300, 4, 5, 3), "u1", np.savez),
     ((300, 4, 5, 3), "u1", np.savez_compressed),
@@ -26,7 +33,7 @@ def draw(shape, dtype="u1"):
     return RNG.integers(0, np.iinfo(dtype).max, shape, dtype=np.dtype(dtype).newbyteorder("=")).astype(dtype)
 
 
-@pytest.mark.parametrize(("shape", "dtype", "save"), KINDS, ids=str)
+@pytest.mark.parametrize(("shape", "dtype", "save"), KINDS, ids=named)
 def test_only_the_images_change(tmp_path, shape, dtype, save):
     images, labels = draw(shape, dtype), np.arange(shape[0]) % 3
     others = {"weights": RNG.random(5), "objects": np.array([{}, None], dtype=object)}
