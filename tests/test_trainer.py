@@ -62,6 +62,29 @@ def test_the_whole_way(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert "under fgsm, Linf 8/255" in told.stdout
 
 
+def test_an_accelerated_run_says_so_and_keeps_how_it_sorted(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "network.safetensors"
+    common = ("train", folders[0], "--test", folders[1], "--out", out, "--epochs", 2, "--batch-size", 8)
+    said = run(*common, "--recipe", "mart", "--accelerate", "bullettrain", "--json")
+    assert said.returncode == 0, said.stderr
+    report = json.loads(said.stdout)
+    assert (report["recipe"], report["accelerate"]) == ("mart", "bullettrain")
+    about = load_network(out)[1].training
+    assert about["accelerate"]["kind"] == "BulletTrain"
+    assert about["history"] == report["history"]
+    assert [sum(epoch[4:]) for epoch in report["history"]] == [pytest.approx(1)] * 2
+    splits = np.array(about["splits"])
+    assert splits.shape == (10, 3)
+    assert (splits.sum(1) == 8).all()
+    assert report["gradients"] == splits.sum(0) @ [0, 10, 2] + 2 * 80
+    refused = run(*common, "--accelerate", "bullettrain")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "unlearnable: expected a recipe with a PGD attack to accelerate, found CrossEntropy:"
+        " choose adversarial, trades or mart\n"
+    )
+
+
 def test_a_checkpoint_loads_in_plain_pytorch(trained: Path, folders: tuple[Path, Path]) -> None:
     network = models.create("resnet9-w16", classes=2)
     network.load_state_dict(load_file(trained))

@@ -19,8 +19,9 @@ from unlearnable.errors import expected
 from unlearnable.models import build
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.training import evaluation
+from unlearnable.training.bullettrain import accelerators
 from unlearnable.training.chance import generator
-from unlearnable.training.checkpoint import Epoch, Network, load_network, save_network
+from unlearnable.training.checkpoint import Epoch, Network, Split, load_network, save_network
 from unlearnable.training.distributed import is_first, local_device
 from unlearnable.training.loop import train as run
 from unlearnable.training.precision import Precision, autocast, default_device
@@ -41,7 +42,8 @@ class TrainReport:
 
     checkpoint: the file with the network. gradients: pictures passed forward and backward, attacks included.
     clean_accuracy: share of the test pictures named rightly, with its 95 % interval (Wilson).
-    history: of each epoch the number, mean loss, share named rightly in training, and seconds.
+    history: of each epoch the number, mean loss, share named rightly in training, and seconds; with ``accelerate`` also
+        the shares of its pictures sorted as outlier, boundary and robust.
     """
 
     checkpoint: str
@@ -63,6 +65,7 @@ def train(
     out: str | os.PathLike[str],
     recipe: str = "erm",
     options: dict[str, Any] | None = None,
+    accelerate: str | None = None,
     model: str = "resnet9-w16",
     weights: str | os.PathLike[str] | None = None,
     size: int | None = None,
@@ -80,6 +83,8 @@ def train(
     source, test: pictures (see :func:`unlearnable.pictures.dataset.load`) of the same classes.
     out: the checkpoint to write, a safetensors file that plain PyTorch loads too.
     recipe, options: a name of ``unlearnable list recipes``, and the arguments of its builder (epochs, budget ...).
+    accelerate: "bullettrain" to spend the attack of a robust recipe where it teaches most (see
+        :mod:`unlearnable.training.bullettrain`).
     model: a name of ``unlearnable list models``, or timm/NAME.
     weights: of a network trained before, to start from; the recipes finetune and linear-probe need them.
     size: side of the squares that pictures are brought to; without it all must have one size.
@@ -90,7 +95,8 @@ def train(
     """
     started = time.monotonic()
     out = Path(out)
-    made = recipe_named(recipe, **options or {})
+    faster = {} if accelerate is None else {"accelerate": accelerators.create(accelerate)}
+    made = recipe_named(recipe, **options or {}, **faster)
     if recipe in _PRETRAINED and weights is None:
         raise expected(f"weights to start {recipe} from", "none", "name a checkpoint with --weights")
     if out.is_dir():
@@ -109,6 +115,8 @@ def train(
         if epoch is not None:
             log("loss/train", epoch.loss, epoch.number)
             log("accuracy/train", epoch.accuracy, epoch.number)
+            for group in Split._fields if made.accelerate else ():
+                log(f"share/{group}", getattr(epoch, group), epoch.number)
 
     trained = run(
         data,
@@ -123,6 +131,7 @@ def train(
     accuracy = evaluation.evaluate(trained.model, tests.images, tests.labels, precision=precision)
     log("accuracy/test", accuracy.share, made.epochs)
     about = {"recipe": recipe, "seed": seed, **made.spec(), "data": data.fingerprint()}
+    about |= {"history": trained.history, "splits": trained.splits}
     if is_first():
         made_of = Network(
             model=model,
@@ -137,7 +146,7 @@ def train(
     return TrainReport(
         str(out),
         recipe,
-        None,
+        accelerate,
         model,
         made.epochs,
         accuracy.share,

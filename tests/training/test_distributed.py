@@ -10,11 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.training.small import dark_and_bright
+from unlearnable.training.bullettrain import BulletTrain
 from unlearnable.training.distributed import is_first
 from unlearnable.training.loop import train
-from unlearnable.training.recipes import Recipe
+from unlearnable.training.recipes import Recipe, named
 
 RECIPE = Recipe(epochs=2, batch_size=20, learning_rate=0.05, crop=0, flip=False)
+MINED = named("adversarial", steps=2, epochs=2, batch_size=20, learning_rate=0.05, accelerate=BulletTrain())
 
 
 def plain() -> nn.Module:
@@ -26,8 +28,10 @@ def run(out: Path) -> None:
     """Train, and write the weights and the figures of the epochs: what each process does."""
     trained = train(dark_and_bright(), model=plain, recipe=RECIPE, device="cpu", checkpoint=out.with_suffix(".run"))
     figures = torch.tensor([[epoch.loss, epoch.accuracy] for epoch in trained.history])
+    mined = train(dark_and_bright(), model=plain, recipe=MINED, device="cpu", checkpoint=out.with_suffix(".mined"))
+    splits = torch.tensor(mined.splits)
     if is_first():
-        save_file(trained.model.state_dict() | {"figures": figures}, out)
+        save_file(trained.model.state_dict() | {"figures": figures, "splits": splits}, out)
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
@@ -44,6 +48,9 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
         )
         one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
         assert one.keys() == two.keys()
+        splits = two.pop("splits")
+        assert (splits.sum(1) == 20).all()  # of both processes' pictures
+        assert splits.shape == one.pop("splits").shape == (4, 3)
         for name, tensor in one.items():
             assert torch.allclose(two[name], tensor, atol=1e-5), name
 

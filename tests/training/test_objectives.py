@@ -164,8 +164,7 @@ def test_whole_steps_of_trades_and_mart(model: nn.Module, images: Tensor, name: 
 
 @pytest.mark.parametrize("objective", [TRADES, MART])
 def test_without_weight_on_robustness_trades_is_cross_entropy(model: nn.Module, images: Tensor, objective) -> None:
-    attack = PGD(budget=Linf.of_255(8), steps=1, loss=divergence) if objective is TRADES else PGD(budget=Linf.of_255(8))
-    loss, logits = objective(attack=attack, beta=0.0)(model, images, LABELS, 0.0, chance())
+    loss, logits = objective(attack=PGD(budget=Linf.of_255(8), steps=1), beta=0.0)(model, images, LABELS, 0.0, chance())
     clean = functional.cross_entropy(logits, LABELS)
     assert torch.allclose(loss, clean) == (objective is TRADES)
 

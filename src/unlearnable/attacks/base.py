@@ -23,8 +23,12 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     >>> [round(loss, 3) for loss in losses.tolist()]
     [0.693, 0.127]
     """
-    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision would round losses away
-    return functional.cross_entropy(precise, labels, reduction="none")
+    return functional.cross_entropy(precise(logits), labels, reduction="none")
+
+
+def precise(logits: Tensor) -> Tensor:
+    """Return logits in float32 at least: half precision would round losses away."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from unlearnable.attacks.base import Attack, Loss, attacks, cross_entropy, frozen
+from unlearnable.attacks.base import Attack, Loss, attacks, cross_entropy, frozen, precise
+from unlearnable.budgets import Budget
 from unlearnable.errors import expected
 
 _REACH: Final = 2.5  # default steps, all in one direction, would go this many radii: from any start to any border
@@ -22,7 +23,7 @@ class PGD(Attack):
     """PGD and its parameters.
 
     steps: gradients taken; each is one forward and one backward pass, and there are no others but one forward pass
-        for each restart where there are several.
+        for each restart where there are several, and one with ``from_answers``.
     step_size: length of a step, in the budget's norm on the 0 to 1 scale; 2.5 radius / steps if not given.
     random_start: whether to begin at a random point of the ball, and not at the picture.
     start_deviation: of Gaussian noise to begin at in place of a point anywhere in the ball, brought into the ball; on
@@ -30,6 +31,8 @@ class PGD(Attack):
     restarts: how often to run it all; each picture keeps its worst result: the first that is taken for another class,
         or else the one of highest loss.
     loss: what is made large, for each picture (see :data:`Loss`).
+    from_answers: whether the loss is given, in place of the labels, what the network answers to the pictures as they
+        are: (count, classes) shares, computed once. TRADES climbs the divergence from them.
 
     Raises InputError for values out of range.
     """
@@ -40,6 +43,7 @@ class PGD(Attack):
     start_deviation: float | None = None
     restarts: int = 1
     loss: Loss = cross_entropy
+    from_answers: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -58,26 +62,31 @@ class PGD(Attack):
     ) -> Tensor:
         with frozen(model):
             images, labels = images.detach().clone(), labels.clone()  # may come from inference mode
-            worst = self._climb(model, images, labels, generator)
+            told = answers(model, images).softmax(1) if self.from_answers else labels
+            worst = self._climb(model, images, told, generator)
             if self.restarts > 1:
-                badness = self._badness(model, worst, labels)
+                badness = self._badness(model, worst, labels, told)
                 for _ in range(self.restarts - 1):
-                    other = self._climb(model, images, labels, generator)
-                    of_other = self._badness(model, other, labels)
+                    other = self._climb(model, images, told, generator)
+                    of_other = self._badness(model, other, labels, told)
                     worst = torch.where((of_other > badness)[:, None, None, None], other, worst)
                     badness = torch.maximum(badness, of_other)
         return worst
 
-    def _climb(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None) -> Tensor:
-        step_size = _REACH * self.budget.radius / self.steps if self.step_size is None else self.step_size
-        start = self._start(images, generator)
-        moved = (images + start).clamp(0, 1)
+    @property
+    def stride(self) -> float:
+        """The length of a step, whether given or not."""
+        return _REACH * self.budget.radius / self.steps if self.step_size is None else self.step_size
+
+    def _climb(self, model: nn.Module, images: Tensor, told: Tensor, generator: torch.Generator | None) -> Tensor:
+        moved = self.begin(images, generator)
         for _ in range(self.steps):
-            moved.requires_grad_()
-            (gradient,) = torch.autograd.grad(self.loss(model(moved), labels).sum(), moved)
-            delta = moved.detach() + step_size * self.budget.step(gradient) - images
-            moved = (images + self.budget.project(delta)).clamp(0, 1)
+            moved = climbed(model, images, moved, told, self.stride, budget=self.budget, loss=self.loss)
         return moved
+
+    def begin(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return the pictures that the first step starts from."""
+        return (images + self._start(images, generator)).clamp(0, 1)
 
     def _start(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.random_start:
@@ -89,6 +98,32 @@ class PGD(Attack):
         return self.budget.project(noise.to(images.device))
 
     @torch.no_grad()
-    def _badness(self, model: nn.Module, moved: Tensor, labels: Tensor) -> Tensor:
+    def _badness(self, model: nn.Module, moved: Tensor, labels: Tensor, told: Tensor) -> Tensor:
         logits = model(moved)
-        return self.loss(logits, labels).where(logits.argmax(1) == labels, torch.inf)
+        return self.loss(logits, told).where(logits.argmax(1) == labels, torch.inf)
+
+
+def climbed(
+    model: nn.Module,
+    images: Tensor,
+    moved: Tensor,
+    told: Tensor,
+    step_size: float | Tensor,
+    *,
+    budget: Budget,
+    loss: Loss,
+) -> Tensor:
+    """Take one step of PGD: pictures, and where they have been moved to before, to where they are moved to now.
+
+    model: frozen. told: what the loss is given beside the logits. step_size: for all, or (count, 1, 1, 1).
+    """
+    moved = moved.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(model(moved), told).sum(), moved)
+    delta = moved.detach() + step_size * budget.step(gradient) - images
+    return (images + budget.project(delta)).clamp(0, 1)
+
+
+@torch.no_grad()
+def answers(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits of a frozen network, (count, classes), in float32 at least."""
+    return precise(model(images))

@@ -26,6 +26,10 @@ def train(
     test: Annotated[Path, typer.Option("--test", metavar="DIR", help="Pictures to test with.")],
     out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint to write, safetensors.")],
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How; see: list recipes.")] = "erm",
+    accelerate: Annotated[
+        str | None,
+        typer.Option("--accelerate", metavar="NAME", help="bullettrain: fewer attack steps where they teach little."),
+    ] = None,
     model: Model = "resnet9-w16",
     budget: Annotated[
         str | None,
@@ -83,6 +87,7 @@ def train(
             out=out,
             recipe=recipe,
             options={name: value for name, value in given.items() if value is not None},
+            accelerate=accelerate,
             model=model,
             weights=weights,
             size=size,
@@ -99,8 +104,9 @@ def train(
         print_json(report)
         return
     low, high = report.interval
+    how = f"{report.recipe} and {report.accelerate}" if report.accelerate else report.recipe
     typer.echo(
-        f"Trained {report.model} with {report.recipe} for {report.epochs} epochs in {report.seconds:.0f} s"
+        f"Trained {report.model} with {how} for {report.epochs} epochs in {report.seconds:.0f} s"
         f" ({report.gradients:,} pictures forward and backward)."
     )
     typer.echo(

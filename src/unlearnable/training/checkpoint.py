@@ -21,12 +21,26 @@ _NETWORK: Final = "unlearnable-network-1"
 
 
 class Epoch(NamedTuple):
-    """One pass over the pictures: its number, from 1; mean loss; share named rightly in training; seconds it took."""
+    """One pass over the pictures: its number, from 1; mean loss; share named rightly in training; seconds it took.
+
+    outlier, boundary, robust: what share of the pictures an accelerated recipe sorted where; None with any other.
+    """
 
     number: int
     loss: float
     accuracy: float
     seconds: float
+    outlier: float | None = None
+    boundary: float | None = None
+    robust: float | None = None
+
+
+class Split(NamedTuple):
+    """How many pictures of one step an accelerated recipe sorted where (:mod:`unlearnable.training.bullettrain`)."""
+
+    outlier: int
+    boundary: int
+    robust: int
 
 
 @dataclass
@@ -34,7 +48,8 @@ class Snapshot:
     """A run between two steps.
 
     step: steps done. totals: loss and right answers summed over the epoch so far; seconds: that it took. history: the
-    epochs before it. gradients: see :class:`unlearnable.training.meter.GradientMeter`.
+    epochs before it. gradients: see :class:`unlearnable.training.meter.GradientMeter`. splits: of every step, with an
+    accelerated recipe.
     """
 
     step: int
@@ -42,6 +57,7 @@ class Snapshot:
     seconds: float = 0.0
     history: list[Epoch] = field(default_factory=list)
     gradients: int = 0
+    splits: list[Split] = field(default_factory=list)
 
 
 def save_run(
@@ -86,7 +102,8 @@ def load_run(
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     rest = json.loads(metadata["rest"])
     history = [Epoch(*epoch) for epoch in rest.pop("history")]
-    return Snapshot(totals=tensors["totals"], history=history, **rest)
+    splits = [Split(*split) for split in rest.pop("splits", ())]
+    return Snapshot(totals=tensors["totals"], history=history, splits=splits, **rest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,7 +20,7 @@ from unlearnable.pictures.dataset import Dataset
 from unlearnable.training import distributed
 from unlearnable.training.augmentation import draw_moves, moved
 from unlearnable.training.chance import derived, generator
-from unlearnable.training.checkpoint import Epoch, Snapshot, load_run, save_run
+from unlearnable.training.checkpoint import Epoch, Snapshot, Split, load_run, save_run
 from unlearnable.training.loader import batches
 from unlearnable.training.meter import GradientMeter
 from unlearnable.training.precision import Precision, autocast, default_device
@@ -48,11 +48,13 @@ class Trained:
     """What training gives: the network in evaluation mode, its epochs, and what it cost.
 
     gradients: pictures passed forward and backward (:class:`unlearnable.training.meter.GradientMeter`).
+    splits: how each step's pictures were sorted, with an accelerated recipe; empty with any other.
     """
 
     model: nn.Module
     history: list[Epoch]
     gradients: int
+    splits: list[Split] = field(default_factory=list)
 
 
 def train(
@@ -91,6 +93,10 @@ def train(
     with seeded(seed, place):
         network = _built(model, recipe).to(place).to(memory_format=torch.channels_last)
         parts: dict[str, nn.Module] = {"model": network}
+        objective, memory = recipe.objective, None
+        if recipe.accelerate is not None:
+            objective, memory = recipe.accelerate.over(objective)
+            parts["accelerate"] = memory.to(place)
         if isinstance(change, nn.Module):
             parts["change"] = change.to(place)
         if recipe.ema is not None:
@@ -124,7 +130,7 @@ def train(
                         images = change(network, images, targets, chance)
                     for augmentation in recipe.augmentations:
                         images, targets = augmentation(images, targets, len(dataset.class_names), chance)
-                    loss, logits = recipe.objective(network, images, targets, recipe.label_smoothing, chance)
+                    loss, logits = objective(network, images, targets, recipe.label_smoothing, chance)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 if world.size > 1:
@@ -136,12 +142,14 @@ def train(
                     average.update_parameters(network)
                 named = targets if targets.ndim == 1 else targets.argmax(1)
                 run.totals += torch.stack([loss.detach() * len(index), (logits.argmax(1) == named).sum()])
+                if memory is not None:
+                    run.splits.append(memory.split)
                 run.step += 1
                 now = time.monotonic()
                 run.seconds, last = run.seconds + now - last, now
                 finished = run.step % in_epoch == 0
                 if finished:
-                    _close_epoch(run, run.step // in_epoch, len(dataset), world)
+                    _close_epoch(run, run.step // in_epoch, in_epoch, len(dataset), world)
                 if progress is not None and distributed.is_first():
                     progress(run.step, steps, run.history[-1] if finished else None)
                 due = interrupted() or now - saved > _SAVE_SECONDS or run.step == steps
@@ -152,7 +160,7 @@ def train(
                     raise KeyboardInterrupt
             gradients = meter.count
     trained = network if average is None else average.module
-    return Trained(trained.requires_grad_(True).eval(), run.history, gradients)
+    return Trained(trained.requires_grad_(True).eval(), run.history, gradients, run.splits)
 
 
 def _check(dataset: Dataset, recipe: Recipe) -> None:
@@ -207,12 +215,13 @@ def _mode(network: nn.Module, recipe: Recipe) -> None:
         head(network).requires_grad_(True)
 
 
-def _close_epoch(run: Snapshot, number: int, count: int, world: distributed.World) -> None:
+def _close_epoch(run: Snapshot, number: int, in_epoch: int, count: int, world: distributed.World) -> None:
     totals = distributed.add_up(run.totals) if world.size > 1 else run.totals
     loss, accuracy = (totals / count).tolist()
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss} in epoch {number}: lower the learning rate")
-    run.history.append(Epoch(number, loss, accuracy, run.seconds))
+    shares = [sum(group) / count for group in zip(*run.splits[-in_epoch:], strict=True)]
+    run.history.append(Epoch(number, loss, accuracy, run.seconds, *shares))
     run.totals, run.seconds = torch.zeros_like(run.totals), 0.0
 
 

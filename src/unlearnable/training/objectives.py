@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlearnable.attacks.base import Attack, frozen
+from unlearnable.attacks.base import Attack, precise
 from unlearnable.errors import expected
 
 
@@ -45,15 +45,34 @@ class CrossEntropy(Objective):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adversarial(Objective):
-    """Adversarial training (Madry et al., ICLR 2018): cross-entropy on adversarial examples of the current network."""
+class Robust(Objective):
+    """A loss of pictures and of what an attack on the current network makes of them.
+
+    attack: given the labels as they are.
+    """
 
     attack: Attack
 
     def __call__(
         self, model: nn.Module, images: Tensor, targets: Tensor, smoothing: float, generator: torch.Generator
     ) -> Outcome:
-        logits = model(self.attack(model, images, targets, generator))
+        self.check(targets, smoothing)
+        return self.loss(model, images, self.attack(model, images, targets, generator), targets, smoothing)
+
+    def check(self, targets: Tensor, smoothing: float) -> None:
+        """Raise InputError for targets that the loss is not made for."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
+        """Compute the mean loss of a batch, as :meth:`__call__`, for pictures that are attacked already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial(Robust):
+    """Adversarial training (Madry et al., ICLR 2018): cross-entropy on adversarial examples of the current network."""
+
+    def loss(self, model: nn.Module, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
+        logits = model(changed)
         return Outcome(functional.cross_entropy(logits, targets, label_smoothing=smoothing), logits)
 
 
@@ -62,31 +81,24 @@ def divergence(logits: Tensor, shares: Tensor) -> Tensor:
 
     It is the attack's loss of TRADES: logits of the changed pictures, and what the network answers to the clean ones.
     """
-    return functional.kl_div(_precise(logits).log_softmax(1), shares, reduction="none").sum(1)
+    return functional.kl_div(precise(logits).log_softmax(1), shares, reduction="none").sum(1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TRADES(Objective):
+class TRADES(Robust):
     """Cross-entropy on the pictures, and beta times how far the answer moves under attack (Zhang et al., ICML 2019).
 
     loss = CE(f(x), y) + beta mean KL(softmax f(x) || softmax f(x')); gradients flow through both arguments.
 
-    attack: climbs :func:`divergence`; as labels it is given the clean softmax, (count, classes), computed once a step
-        in evaluation mode.
+    attack: climbs :func:`divergence` from the answers to the clean pictures (``from_answers``).
 
     The authors' code passes the clean pictures twice in the update. Here they pass once: the loss is the same, and
     batch statistics see them once.
     """
 
-    attack: Attack
     beta: float = 6.0
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, targets: Tensor, smoothing: float, generator: torch.Generator
-    ) -> Outcome:
-        with frozen(model), torch.no_grad():
-            answers = _precise(model(images)).softmax(1)
-        changed = self.attack(model, images, answers, generator)
+    def loss(self, model: nn.Module, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
         logits = model(images)
         natural = functional.cross_entropy(logits, targets, label_smoothing=smoothing)
         return Outcome(natural + self.beta * trades_penalty(logits, model(changed)), logits)
@@ -94,28 +106,26 @@ class TRADES(Objective):
 
 def trades_penalty(clean: Tensor, changed: Tensor) -> Tensor:
     """Return the mean divergence from the softmax of clean logits to that of changed ones, both (count, classes)."""
-    before, after = _precise(clean).log_softmax(1), _precise(changed).log_softmax(1)
+    before, after = precise(clean).log_softmax(1), precise(changed).log_softmax(1)
     return functional.kl_div(after, before, reduction="batchmean", log_target=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MART(Objective):
+class MART(Robust):
     """Misclassification-aware adversarial training (Wang et al., ICLR 2020): see :func:`mart_loss`.
 
     attack: climbs the cross-entropy. Labels must be whole: augmentations that mix them, and smoothing, raise
     InputError, since the loss speaks of one true class and of its runner-up.
     """
 
-    attack: Attack
     beta: float = 5.0
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, targets: Tensor, smoothing: float, generator: torch.Generator
-    ) -> Outcome:
+    def check(self, targets: Tensor, smoothing: float) -> None:
         if targets.ndim != 1 or smoothing:
             found = "mixed labels" if targets.ndim != 1 else f"a label smoothing of {smoothing:g}"
             raise expected("one class a picture for MART", found, "leave it out, or choose the recipe trades")
-        changed = self.attack(model, images, targets, generator)
+
+    def loss(self, model: nn.Module, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
         logits = model(images)
         return Outcome(mart_loss(logits, model(changed), targets, self.beta), logits)
 
@@ -127,18 +137,13 @@ def mart_loss(clean: Tensor, changed: Tensor, labels: Tensor, beta: float) -> Te
     CE(p', y) - log(1.0001 - p'[y2] + 1e-12) + beta KL(p || p') (1.0000001 - p[y]), the constants and the 1e-12 within
     KL's log p' being those of the authors' code; gradients flow through p as well.
     """
-    clean, changed = _precise(clean), _precise(changed)
+    clean, changed = precise(clean), precise(changed)
     log_before, after = clean.log_softmax(1), changed.softmax(1)
     before, true = log_before.exp(), functional.one_hot(labels, clean.shape[1]).bool()
     runner_up = after.masked_fill(true, -1).max(1).values
     boosted = functional.cross_entropy(changed, labels, reduction="none") - (1.0001 - runner_up + 1e-12).log()
     moved = (before * (log_before - (after + 1e-12).log())).sum(1)
     return (boosted + beta * moved * (1.0000001 - before[true])).mean()
-
-
-def _precise(logits: Tensor) -> Tensor:
-    """Return logits in float32 at least: half precision would round losses away."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @dataclass(frozen=True, kw_only=True)

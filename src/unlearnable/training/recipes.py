@@ -5,12 +5,12 @@ import math
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Final, Literal, get_args
 
-from unlearnable.attacks.base import Loss, cross_entropy
 from unlearnable.attacks.pgd import PGD
 from unlearnable.budgets import Budget, Linf
 from unlearnable.errors import expected
 from unlearnable.registry import Registry
 from unlearnable.training.augmentation import Augmentation, AutoAugment, CutMix, Cutout, Mixup, TrivialAugment
+from unlearnable.training.bullettrain import BulletTrain
 from unlearnable.training.objectives import MART, TRADES, Adversarial, CrossEntropy, Noisy, Objective, divergence
 from unlearnable.training.rsr.lasso import LassoStep
 from unlearnable.training.schedule import Schedule
@@ -28,6 +28,7 @@ class Recipe:
     crop: pictures are shifted by up to this many pixels, at random, and filled up by reflection.
     flip: whether pictures are mirrored at random, left to right.
     augmentations: applied in this order, after crop and flip.
+    accelerate: how the objective's attack is spent, other than in full on each picture.
     trained: all weights, or those of the last layer alone (the others as in evaluation, BatchNorm included).
     noise: whether weights have noise on them, of learned strength (see :mod:`unlearnable.training.rsr.noise`).
     lasso, lasso_step: the price of the size of weights, 0 for none, and how it is charged (see
@@ -50,6 +51,7 @@ class Recipe:
     flip: bool = True
     augmentations: tuple[Augmentation, ...] = ()
     objective: Objective = field(default_factory=CrossEntropy)
+    accelerate: BulletTrain | None = None
     trained: Literal["all", "head"] = "all"
     noise: bool = False
     lasso: float = 0.0
@@ -69,6 +71,8 @@ class Recipe:
             raise expected("a lasso of 0 or more", str(self.lasso), "1e-5 to 1e-3 is usual, 0 is none")
         if self.lasso_step not in get_args(LassoStep):
             raise expected(f"a lasso step of {' or '.join(get_args(LassoStep))}", repr(self.lasso_step), "choose one")
+        if self.accelerate is not None:
+            self.accelerate.over(self.objective)
 
     def spec(self) -> dict[str, Any]:
         """Describe the recipe in plain values, for results and fingerprints."""
@@ -159,19 +163,19 @@ def adversarial(*, budget: Budget | None = None, steps: int = 10) -> Recipe:
 @recipes.register("trades")
 def trades(*, budget: Budget | None = None, steps: int = 10, beta: float = 6.0) -> Recipe:
     """TRADES, L∞ 8/255 and 10 steps unless others are given; beta trades clean accuracy for robustness."""
-    attack = _near(budget, steps, divergence)
+    attack = replace(_near(budget, steps), loss=divergence, from_answers=True)
     return Recipe(objective=TRADES(attack=attack, beta=_checked(beta)))
 
 
 @recipes.register("mart")
 def mart(*, budget: Budget | None = None, steps: int = 10, beta: float = 5.0) -> Recipe:
     """MART, L∞ 8/255 and 10 steps unless others are given; beta weighs the pictures that are named wrongly."""
-    return Recipe(objective=MART(attack=_near(budget, steps, cross_entropy), beta=_checked(beta)))
+    return Recipe(objective=MART(attack=_near(budget, steps), beta=_checked(beta)))
 
 
-def _near(budget: Budget | None, steps: int, loss: Loss) -> PGD:
+def _near(budget: Budget | None, steps: int) -> PGD:
     """Return PGD as TRADES and MART use it: it begins beside the picture, and its steps are radius / 4 at 10 steps."""
-    return PGD(budget=budget or Linf.of_255(8), steps=steps, start_deviation=_NEAR, loss=loss)
+    return PGD(budget=budget or Linf.of_255(8), steps=steps, start_deviation=_NEAR)
 
 
 def _checked(beta: float) -> float:
