@@ -130,7 +130,8 @@ def train(
     )
     accuracy = evaluation.evaluate(trained.model, tests.images, tests.labels, precision=precision)
     log("accuracy/test", accuracy.share, made.epochs)
-    about = {"recipe": recipe, "seed": seed, **made.spec(), "data": data.fingerprint()}
+    told = {name: str(value) if isinstance(value, Budget) else value for name, value in (options or {}).items()}
+    about = {"recipe": recipe, "options": told, "seed": seed, **made.spec(), "data": data.fingerprint()}
     about |= {"history": trained.history, "splits": trained.splits}
     if is_first():
         made_of = Network(
