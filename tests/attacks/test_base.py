@@ -34,8 +34,8 @@ def test_named_attacks_take_options():
     [
         ("pdg20", "expected a known attack, found 'pdg': did you mean 'pgd'?"),
         ("autoatack", "did you mean 'autoattack'?"),
-        ("zzz", "choose one of autoattack, fgsm, pgd"),
-        ("20", "choose one of autoattack, fgsm, pgd"),
+        ("zzz", "choose one of autoattack, eot-pgd, fgsm, nes, pgd, square"),
+        ("20", "choose one of autoattack, eot-pgd, fgsm, nes, pgd, square"),
         ("fgsm20", "expected no number of steps after fgsm, which has none to choose, found 'fgsm20': write 'fgsm'"),
         ("pgd0", "expected at least 1 step, found 0: choose 10 for training, 20 or more for testing"),
     ],

@@ -9,8 +9,11 @@ from unlearnable.attacks.base import Loss as Loss
 from unlearnable.attacks.base import attacks as attacks
 from unlearnable.attacks.base import cross_entropy as cross_entropy
 from unlearnable.attacks.base import frozen as frozen
+from unlearnable.attacks.eot import EOTPGD as EOTPGD
 from unlearnable.attacks.fgsm import fgsm as fgsm
+from unlearnable.attacks.nes import NES as NES
 from unlearnable.attacks.pgd import PGD as PGD
+from unlearnable.attacks.square import Square as Square
 from unlearnable.budgets import Budget
 from unlearnable.errors import expected
 

@@ -5,7 +5,7 @@ ICML 2020 (arXiv 2003.01690). The attacks are the authors' own, from the ``pyaut
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -43,15 +43,8 @@ class AutoAttack(Attack):
     ) -> Tensor:
         import pyautoattack
 
-        def logits(images: Tensor) -> Tensor:
-            answer: Tensor = model(images)
-            return answer.float()
-
-        device = images.device
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device if generator else "cpu"))
-        # The package seeds and draws from PyTorch's own generators, and turns off whoever traces the interpreter.
-        devices = [device] if device.type == "cuda" else []
-        with frozen(model), torch.random.fork_rng(devices), _tracing_kept():
+        with borrowed(model, images, generator) as (logits, seed):
+            device = images.device
             images, labels = images.detach().clone(memory_format=torch.contiguous_format), labels.clone()
             classes = _classes(logits(images[:1]), _LEAST_CLASSES[self.version])
             attack = pyautoattack.AutoAttack(
@@ -69,12 +62,26 @@ class AutoAttack(Attack):
 
 
 @contextmanager
-def _tracing_kept() -> Iterator[None]:
+def borrowed(
+    model: nn.Module, images: Tensor, generator: torch.Generator | None
+) -> Iterator[tuple[Callable[[Tensor], Tensor], int]]:
+    """Hold a network still for an attack of the package; give its answers in full precision, and a seed.
+
+    The package seeds and draws from PyTorch's own generators, and turns off whoever traces the interpreter: both are
+    as they were afterwards.
+    """
+
+    def logits(images: Tensor) -> Tensor:
+        answer: Tensor = model(images)
+        return answer.float()
+
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device if generator else "cpu"))
     trace = sys.gettrace()
-    try:
-        yield
-    finally:
-        sys.settrace(trace)
+    with frozen(model), torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
+        try:
+            yield logits, seed
+        finally:
+            sys.settrace(trace)
 
 
 def _classes(logits: Tensor, least: int) -> int:

@@ -81,8 +81,13 @@ class PGD(Attack):
     def _climb(self, model: nn.Module, images: Tensor, told: Tensor, generator: torch.Generator | None) -> Tensor:
         moved = self.begin(images, generator)
         for _ in range(self.steps):
-            moved = climbed(model, images, moved, told, self.stride, budget=self.budget, loss=self.loss)
+            gradient = self.gradient(model, moved, told, generator)
+            moved = stepped(images, moved, gradient, self.stride, self.budget)
         return moved
+
+    def gradient(self, model: nn.Module, moved: Tensor, told: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return each picture's gradient of the loss; other attacks estimate it otherwise. model: frozen."""
+        return loss_gradient(model, moved, told, self.loss)
 
     def begin(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the pictures that the first step starts from."""
@@ -117,9 +122,19 @@ def climbed(
 
     model: frozen. told: what the loss is given beside the logits. step_size: for all, or (count, 1, 1, 1).
     """
+    return stepped(images, moved, loss_gradient(model, moved, told, loss), step_size, budget)
+
+
+def loss_gradient(model: nn.Module, moved: Tensor, told: Tensor, loss: Loss) -> Tensor:
+    """Return each picture's gradient of its loss, by one pass forward and one backward."""
     moved = moved.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(model(moved), told).sum(), moved)
-    delta = moved.detach() + step_size * budget.step(gradient) - images
+    return gradient
+
+
+def stepped(images: Tensor, moved: Tensor, gradient: Tensor, step_size: float | Tensor, budget: Budget) -> Tensor:
+    """Move pictures a step along a gradient, and back into the budget around ``images`` and into [0, 1]."""
+    delta = moved + step_size * budget.step(gradient) - images
     return (images + budget.project(delta)).clamp(0, 1)
 
 
