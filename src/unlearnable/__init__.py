@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from unlearnable.audit.api import plan_audit as plan_audit
     from unlearnable.audit.api import run_audit as run_audit
     from unlearnable.audit.report import report as report
+    from unlearnable.compression import export as export
+    from unlearnable.compression import prune as prune
     from unlearnable.errors import InputError as InputError
-    from unlearnable.evaluator import evaluate as evaluate
     from unlearnable.keys import Key as Key
     from unlearnable.pipeline import preview as preview
     from unlearnable.pipeline import protect as protect
     from unlearnable.pipeline import unlock as unlock
     from unlearnable.pipeline import verify as verify
     from unlearnable.protections.convolution import ReferenceSeed as ReferenceSeed
+    from unlearnable.trainer import evaluate as evaluate
     from unlearnable.trainer import train as train
 
 __version__ = "0.1.0"
@@ -28,10 +30,12 @@ _HOMES = {
     "InputError": "unlearnable.errors",
     "Key": "unlearnable.keys",
     "ReferenceSeed": "unlearnable.protections.convolution",
-    "evaluate": "unlearnable.evaluator",
+    "evaluate": "unlearnable.trainer",
+    "export": "unlearnable.compression",
     "plan_audit": "unlearnable.audit.api",
     "preview": "unlearnable.pipeline",
     "protect": "unlearnable.pipeline",
+    "prune": "unlearnable.compression",
     "report": "unlearnable.audit.report",
     "run_audit": "unlearnable.audit.api",
     "train": "unlearnable.trainer",
@@ -45,9 +49,11 @@ __all__ = [
     "Key",
     "ReferenceSeed",
     "evaluate",
+    "export",
     "plan_audit",
     "preview",
     "protect",
+    "prune",
     "report",
     "run_audit",
     "train",

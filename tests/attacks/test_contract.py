@@ -18,6 +18,10 @@ CASES = [  # a new attack is one row: its name and options that make it fast
     ("pgd", {"random_start": False, "step_size": 0.5}),
     ("pgd", {"steps": 3, "start_deviation": 0.001}),
     ("autoattack", {}),
+    ("eot-pgd", {"steps": 3, "samples": 2}),
+    ("eot-pgd", {"steps": 2, "samples": 2, "restarts": 2}),
+    ("nes", {"steps": 5, "pairs": 10}),
+    ("square", {"queries": 300}),
 ]
 BUDGETS = [Linf.of_255(8), L2(0.5)]
 LARGE = {Linf: Linf(0.5), L2: L2(4)}  # at which the first attacks of the slow ones leave little for the others

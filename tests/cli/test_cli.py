@@ -43,7 +43,9 @@ Commands:
   preview   Draw a contact sheet.
   inspect   Tell whether pictures look protected, and how.
   train     Train a network.
-  evaluate  Test a trained network: as it is, attacked, on corrupted pictures.
+  evaluate  Test a trained network, as it is and under attack.
+  prune     Cut off the smallest weights of a trained network.
+  export    Write a trained network in a small form, or for other programs.
   audit     Find out how well protected pictures hold.
   report    Report what an audit found.
   theory    Draw what is known in theory.
@@ -66,6 +68,8 @@ def test_help_is_what_we_mean_it_to_be():
         "preview",
         "train",
         "evaluate",
+        "prune",
+        "export",
         "inspect",
         "audit",
         "report",

@@ -5,7 +5,7 @@ ICML 2020 (arXiv 2003.01690). The attacks are the authors' own, from the ``pyaut
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -43,18 +43,10 @@ class AutoAttack(Attack):
     ) -> Tensor:
         import pyautoattack
 
-        def logits(images: Tensor) -> Tensor:
-            answer: Tensor = model(images)
-            return answer.float()
-
-        device = images.device
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device if generator else "cpu"))
-        # The package seeds and draws from PyTorch's own generators, and turns off whoever traces the interpreter.
-        devices = [device] if device.type == "cuda" else []
-        with frozen(model), torch.random.fork_rng(devices), _tracing_kept():
+        with borrowed(model, images, generator) as (logits, seed):
+            device = images.device
             images, labels = images.detach().clone(memory_format=torch.contiguous_format), labels.clone()
-            classes = logits(images[:1]).shape[1]
-            self.check(classes)
+            classes = _classes(logits(images[:1]), _LEAST_CLASSES[self.version])
             attack = pyautoattack.AutoAttack(
                 logits,
                 norm="Linf" if isinstance(self.budget, Linf) else "L2",
@@ -68,20 +60,37 @@ class AutoAttack(Attack):
             changed: Tensor = attack.run_standard_evaluation(images, labels, batch_size=len(images))[0]
         return changed
 
-    def check(self, classes: int) -> None:
-        least = _LEAST_CLASSES[self.version]
-        if classes < least:
-            raise expected(
-                f"at least {least} classes for this version of AutoAttack",
-                f"a network of {classes}",
-                "its loss compares the answers for that many; use fgsm or pgd with many steps and restarts",
-            )
-
 
 @contextmanager
-def _tracing_kept() -> Iterator[None]:
+def borrowed(
+    model: nn.Module, images: Tensor, generator: torch.Generator | None
+) -> Iterator[tuple[Callable[[Tensor], Tensor], int]]:
+    """Hold a network still for an attack of the package; give its answers in full precision, and a seed.
+
+    The package seeds and draws from PyTorch's own generators, and turns off whoever traces the interpreter: both are
+    as they were afterwards.
+    """
+
+    def logits(images: Tensor) -> Tensor:
+        answer: Tensor = model(images)
+        return answer.float()
+
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device if generator else "cpu"))
     trace = sys.gettrace()
-    try:
-        yield
-    finally:
-        sys.settrace(trace)
+    with frozen(model), torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
+        try:
+            yield logits, seed
+        finally:
+            sys.settrace(trace)
+
+
+def _classes(logits: Tensor, least: int) -> int:
+    """Return how many classes a network tells apart. Raises InputError if they are too few."""
+    classes = logits.shape[1]
+    if classes < least:
+        raise expected(
+            f"at least {least} classes for this version of AutoAttack",
+            f"a network of {classes}",
+            "its loss compares the answers for that many; use fgsm or pgd with many steps and restarts",
+        )
+    return classes

@@ -28,8 +28,8 @@ class PGD(Attack):
     random_start: whether to begin at a random point of the ball, and not at the picture.
     start_deviation: of Gaussian noise to begin at in place of a point anywhere in the ball, brought into the ball; on
         the 0 to 1 scale. TRADES and MART begin this close to the picture, where the divergence they climb is flat.
-    restarts: how often to run it all; each picture keeps its worst result: the first that is taken for another class
-        than its label, or the largest of its label's shares, or else the one of highest loss.
+    restarts: how often to run it all; each picture keeps its worst result: the first that is taken for another class,
+        or else the one of highest loss.
     loss: what is made large, for each picture (see :data:`Loss`).
     from_answers: whether the loss is given, in place of the labels, what the network answers to the pictures as they
         are: (count, classes) shares, computed once. TRADES climbs the divergence from them.
@@ -81,8 +81,13 @@ class PGD(Attack):
     def _climb(self, model: nn.Module, images: Tensor, told: Tensor, generator: torch.Generator | None) -> Tensor:
         moved = self.begin(images, generator)
         for _ in range(self.steps):
-            moved = climbed(model, images, moved, told, self.stride, budget=self.budget, loss=self.loss)
+            gradient = self.gradient(model, moved, told, generator)
+            moved = stepped(images, moved, gradient, self.stride, self.budget)
         return moved
+
+    def gradient(self, model: nn.Module, moved: Tensor, told: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return each picture's gradient of the loss; other attacks estimate it otherwise. model: frozen."""
+        return loss_gradient(model, moved, told, self.loss)
 
     def begin(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the pictures that the first step starts from."""
@@ -100,8 +105,7 @@ class PGD(Attack):
     @torch.no_grad()
     def _badness(self, model: nn.Module, moved: Tensor, labels: Tensor, told: Tensor) -> Tensor:
         logits = model(moved)
-        true = labels if labels.ndim == 1 else labels.argmax(1)
-        return self.loss(logits, told).where(logits.argmax(1) == true, torch.inf)
+        return self.loss(logits, told).where(logits.argmax(1) == labels, torch.inf)
 
 
 def climbed(
@@ -118,9 +122,19 @@ def climbed(
 
     model: frozen. told: what the loss is given beside the logits. step_size: for all, or (count, 1, 1, 1).
     """
+    return stepped(images, moved, loss_gradient(model, moved, told, loss), step_size, budget)
+
+
+def loss_gradient(model: nn.Module, moved: Tensor, told: Tensor, loss: Loss) -> Tensor:
+    """Return each picture's gradient of its loss, by one pass forward and one backward."""
     moved = moved.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(model(moved), told).sum(), moved)
-    delta = moved.detach() + step_size * budget.step(gradient) - images
+    return gradient
+
+
+def stepped(images: Tensor, moved: Tensor, gradient: Tensor, step_size: float | Tensor, budget: Budget) -> Tensor:
+    """Move pictures a step along a gradient, and back into the budget around ``images`` and into [0, 1]."""
+    delta = moved + step_size * budget.step(gradient) - images
     return (images + budget.project(delta)).clamp(0, 1)
 
 

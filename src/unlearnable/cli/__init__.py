@@ -9,11 +9,13 @@ from unlearnable.cli import (
     audit,
     demo,
     evaluate,
+    export,
     inspect,
     keygen,
     listing,
     preview,
     protect,
+    prune,
     report,
     theory,
     train,
@@ -41,6 +43,8 @@ app.command()(preview.preview)
 app.command()(inspect.inspect)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(prune.prune)
+app.command()(export.export)
 app.command()(audit.audit)
 app.command()(report.report)
 app.command()(theory.theory)

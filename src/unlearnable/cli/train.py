@@ -38,6 +38,9 @@ def train(
     beta: Annotated[
         float | None, typer.Option("--beta", metavar="B", help="Weight of robustness in trades and mart.")
     ] = None,
+    awp: Annotated[
+        float | None, typer.Option("--awp", metavar="G", help="Perturb weights too, in adversarial, trades and mart.")
+    ] = None,
     sigma: Annotated[
         float | None, typer.Option("--sigma", metavar="S", help="Of the noise of smoothing, on the 0 to 1 scale.")
     ] = None,
@@ -75,6 +78,7 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "beta": beta,
+        "awp": awp,
         "sigma": sigma,
         "noise": noise or None,
         "lasso": lasso,

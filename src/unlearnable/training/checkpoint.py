@@ -14,10 +14,13 @@ from torch import Tensor, nn, optim
 
 from unlearnable.errors import expected
 from unlearnable.pictures.destination import writing
-from unlearnable.training.rsr.noise import inject_noise
+from unlearnable.training.rsr.masks import keep_pruned, settled
+from unlearnable.training.rsr.noise import inject_noise, noise_free
+from unlearnable.training.rsr.sparse import described, pack, unpack
 
 _RUN: Final = "unlearnable-run-1"
 _NETWORK: Final = "unlearnable-network-1"
+_SPARSE: Final = "unlearnable-sparse-network-1"
 
 
 class Epoch(NamedTuple):
@@ -81,7 +84,7 @@ def load_run(
 
     Raises InputError where the file holds no run, or one of other options or another network, and says which.
     """
-    tensors, metadata = _read(path, _RUN, "a run that was interrupted", "name another file, or remove it")
+    tensors, metadata = _read(path, (_RUN,), "a run that was interrupted", "name another file, or remove it")
     was = json.loads(metadata["about"])
     now = json.loads(json.dumps(about))
     if other := sorted(name for name in now.keys() | was.keys() if now.get(name) != was.get(name)):
@@ -112,7 +115,7 @@ class Network:
 
     model: a name of ``unlearnable list models``. class_names: in the order of its outputs. channels, size: of the
     pictures it was trained on. training: how, for people. noise: whether its weights have noise on them (see
-    :mod:`unlearnable.training.rsr.noise`).
+    :mod:`unlearnable.training.rsr.noise`). sparsity: the share of weights cut off, 0 if it is not pruned.
     """
 
     model: str
@@ -121,12 +124,21 @@ class Network:
     size: int
     training: Mapping[str, Any]
     noise: bool = False
+    sparsity: float = 0.0
 
 
-def save_network(path: Path, network: nn.Module, about: Network) -> None:
-    """Write a trained network: its ``state_dict``, which plain PyTorch loads, and what it is."""
+def save_network(path: Path, network: nn.Module, about: Network, *, sparse: bool = False) -> None:
+    """Write a trained network: its ``state_dict``, which plain PyTorch loads, and what it is.
+
+    sparse: compressed, without the zeros (see :mod:`unlearnable.training.rsr.sparse`); only this package reads that.
+    """
     description = json.dumps(vars(about) | {"class_names": list(about.class_names)})
-    _write(path, network.state_dict(), {"format": _NETWORK, "network": description})
+    tensors, header = settled(network.state_dict()), {"format": _NETWORK, "network": description}
+    if sparse:
+        kinds = {name: described(tensor) for name, tensor in tensors.items()}
+        tensors = {name: pack(tensor) for name, tensor in tensors.items()}
+        header |= {"format": _SPARSE, "tensors": json.dumps(kinds)}
+    _write(path, tensors, header)
 
 
 def load_network(path: Path) -> tuple[nn.Module, Network]:
@@ -134,16 +146,32 @@ def load_network(path: Path) -> tuple[nn.Module, Network]:
 
     Raises InputError for any other file.
     """
-    from unlearnable.models import build
-
-    tensors, metadata = _read(path, _NETWORK, "a trained network", "make one with: unlearnable train")
+    tensors, metadata = _read(path, (_NETWORK, _SPARSE), "a trained network", "make one with: unlearnable train")
+    if metadata["format"] == _SPARSE:
+        kinds = json.loads(metadata["tensors"])
+        tensors = {name: unpack(tensors[name], dtype, shape) for name, (dtype, shape) in kinds.items()}
     description = json.loads(metadata["network"])
     about = Network(**description | {"class_names": tuple(description["class_names"])})
-    network = build(about.model, classes=len(about.class_names), channels=about.channels, size=about.size)
+    network = _built(about)
     if about.noise:
         inject_noise(network)
     _restore(network, tensors, path)
+    if about.sparsity:
+        keep_pruned(network)
     return network.eval(), about
+
+
+def plain_network(network: nn.Module, about: Network) -> nn.Module:
+    """Build a network with the same weights and zeros but without noise, in evaluation mode on the CPU."""
+    plain = _built(about)
+    plain.load_state_dict(noise_free(settled(network.state_dict())))
+    return plain.eval()
+
+
+def _built(about: Network) -> nn.Module:
+    from unlearnable.models import build
+
+    return build(about.model, classes=len(about.class_names), channels=about.channels, size=about.size)
 
 
 def _restore(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -163,12 +191,12 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) 
         os.replace(partial, path)
 
 
-def _read(path: Path, kind: str, wanted: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path, kinds: tuple[str, ...], wanted: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != kind:
-                raise KeyError(kind)
+            if metadata.get("format") not in kinds:
+                raise KeyError(kinds[0])
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - no mapping
     except FileNotFoundError:
         raise expected(wanted, f"nothing at {path}", remedy) from None

@@ -76,7 +76,8 @@ def train(
     checkpoint: where the run is written down once a minute, at Ctrl-C and at its end (with several processes: after
         each epoch), and goes on from if the file is there already, to the same numbers as if it had never stopped. It
         is the caller's to remove.
-    progress: called after each step with steps done, steps in all and, once an epoch is over, that epoch.
+    progress: called after each step with steps done, steps in all and, once an epoch is over, that epoch; what it takes
+        is not counted among the epoch's seconds.
 
     Raises FloatingPointError when the loss is no longer a number, and InputError for a data set that cannot be
     trained on or a checkpoint of another run.
@@ -152,6 +153,7 @@ def train(
                     _close_epoch(run, run.step // in_epoch, in_epoch, len(dataset), world)
                 if progress is not None and distributed.is_first():
                     progress(run.step, steps, run.history[-1] if finished else None)
+                    last = time.monotonic()
                 due = interrupted() or now - saved > _SAVE_SECONDS or run.step == steps
                 if finished if world.size > 1 else due:  # several processes agree on the end of an epoch alone
                     save()

@@ -1,5 +1,6 @@
 """What a training step makes smaller: cross-entropy on pictures, adversarial and noisy ones, TRADES, MART."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from unlearnable.attacks.base import Attack, precise
 from unlearnable.errors import expected
+from unlearnable.training.awp import Answering, perturbed
 
 
 class Outcome(NamedTuple):
@@ -49,21 +51,33 @@ class Robust(Objective):
     """A loss of pictures and of what an attack on the current network makes of them.
 
     attack: given the labels as they are.
+    awp: gamma of adversarial weight perturbation, which comes after the attack (:mod:`unlearnable.training.awp`); 0 for
+        none, 0.005 in its paper.
     """
 
     attack: Attack
+    awp: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.awp < math.inf:
+            raise expected("a weight perturbation of 0 or more", str(self.awp), "0.005 is usual, 0 is none")
 
     def __call__(
         self, model: nn.Module, images: Tensor, targets: Tensor, smoothing: float, generator: torch.Generator
     ) -> Outcome:
         self.check(targets, smoothing)
-        return self.loss(model, images, self.attack(model, images, targets, generator), targets, smoothing)
+        changed = self.attack(model, images, targets, generator)
+
+        def of(network: Answering) -> Outcome:
+            return self.loss(network, images, changed, targets, smoothing)
+
+        return of(perturbed(model, lambda network: of(network).loss, self.awp) if self.awp else model)
 
     def check(self, targets: Tensor, smoothing: float) -> None:
         """Raise InputError for targets that the loss is not made for."""
 
     @abstractmethod
-    def loss(self, model: nn.Module, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
+    def loss(self, model: Answering, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
         """Compute the mean loss of a batch, as :meth:`__call__`, for pictures that are attacked already."""
 
 
@@ -71,7 +85,7 @@ class Robust(Objective):
 class Adversarial(Robust):
     """Adversarial training (Madry et al., ICLR 2018): cross-entropy on adversarial examples of the current network."""
 
-    def loss(self, model: nn.Module, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
+    def loss(self, model: Answering, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
         logits = model(changed)
         return Outcome(functional.cross_entropy(logits, targets, label_smoothing=smoothing), logits)
 
@@ -98,7 +112,7 @@ class TRADES(Robust):
 
     beta: float = 6.0
 
-    def loss(self, model: nn.Module, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
+    def loss(self, model: Answering, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
         logits = model(images)
         natural = functional.cross_entropy(logits, targets, label_smoothing=smoothing)
         return Outcome(natural + self.beta * trades_penalty(logits, model(changed)), logits)
@@ -125,7 +139,7 @@ class MART(Robust):
             found = "mixed labels" if targets.ndim != 1 else f"a label smoothing of {smoothing:g}"
             raise expected("one class a picture for MART", found, "leave it out, or choose the recipe trades")
 
-    def loss(self, model: nn.Module, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
+    def loss(self, model: Answering, images: Tensor, changed: Tensor, targets: Tensor, smoothing: float) -> Outcome:
         logits = model(images)
         return Outcome(mart_loss(logits, model(changed), targets, self.beta), logits)
 

@@ -151,26 +151,26 @@ def trivialaugment() -> Recipe:
 
 
 @recipes.register("adversarial")
-def adversarial(*, budget: Budget | None = None, steps: int = 10) -> Recipe:
-    """Adversarial training with PGD, L∞ 8/255 and 10 steps unless others are given.
+def adversarial(*, budget: Budget | None = None, steps: int = 10, awp: float = 0.0) -> Recipe:
+    """Adversarial training with PGD, L∞ 8/255 and 10 steps unless others are given; awp perturbs the weights too.
 
     The audit's rows take smaller budgets: what wins back most of a protected set is about as large as what protects
     it (SEM's and CUDA's papers train at 4/255).
     """
-    return Recipe(objective=Adversarial(attack=PGD(budget=budget or Linf.of_255(8), steps=steps)))
+    return Recipe(objective=Adversarial(attack=PGD(budget=budget or Linf.of_255(8), steps=steps), awp=awp))
 
 
 @recipes.register("trades")
-def trades(*, budget: Budget | None = None, steps: int = 10, beta: float = 6.0) -> Recipe:
+def trades(*, budget: Budget | None = None, steps: int = 10, awp: float = 0.0, beta: float = 6.0) -> Recipe:
     """TRADES, L∞ 8/255 and 10 steps unless others are given; beta trades clean accuracy for robustness."""
     attack = replace(_near(budget, steps), loss=divergence, from_answers=True)
-    return Recipe(objective=TRADES(attack=attack, beta=_checked(beta)))
+    return Recipe(objective=TRADES(attack=attack, awp=awp, beta=_checked(beta)))
 
 
 @recipes.register("mart")
-def mart(*, budget: Budget | None = None, steps: int = 10, beta: float = 5.0) -> Recipe:
+def mart(*, budget: Budget | None = None, steps: int = 10, awp: float = 0.0, beta: float = 5.0) -> Recipe:
     """MART, L∞ 8/255 and 10 steps unless others are given; beta weighs the pictures that are named wrongly."""
-    return Recipe(objective=MART(attack=_near(budget, steps), beta=_checked(beta)))
+    return Recipe(objective=MART(attack=_near(budget, steps), awp=awp, beta=_checked(beta)))
 
 
 def _near(budget: Budget | None, steps: int) -> PGD:

@@ -14,6 +14,7 @@ from unlearnable.attacks import PGD
 from unlearnable.budgets import Linf
 from unlearnable.errors import InputError
 from unlearnable.models import models
+from unlearnable.training.bullettrain import accelerators
 from unlearnable.training.loop import train
 from unlearnable.training.recipes import named
 from unlearnable.training.rsr.noise import ChannelNoise, inject_noise, layers, noise_from, noise_off, strengths
@@ -160,9 +161,11 @@ def test_attacks_meet_the_noise_and_leave_it_alone() -> None:
     assert all(strength.requires_grad and strength.grad is None for strength in strengths(network))
 
 
-@pytest.mark.parametrize("recipe", ["adversarial", "trades", "mart", "erm"])
-def test_recipes_train_it(recipe: str) -> None:
-    made = named(recipe, epochs=1, batch_size=20, crop=1, noise=True)
+@pytest.mark.parametrize("accelerate", [None, "bullettrain"])
+@pytest.mark.parametrize("recipe", ["adversarial", "trades", "mart"])
+def test_recipes_train_it(recipe: str, accelerate: str | None) -> None:
+    faster = {} if accelerate is None else {"accelerate": accelerators.create(accelerate)}
+    made = named(recipe, epochs=1, batch_size=20, crop=1, noise=True, **faster)
     data = dark_and_bright()
     first, second = (train(data, model=BUILD, recipe=made, seed=1).model for _ in range(2))
     assert torch.equal(weights(first), weights(second))

@@ -109,6 +109,12 @@ def strengths(network: nn.Module) -> list[nn.Parameter]:
     return [layer.strength for layer in layers(network)]
 
 
+def noise_free(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a noisy network's ``state_dict`` as that of the plain network."""
+    plain = {name.replace("parametrizations.weight.original", "weight"): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in plain.items() if ".parametrizations." not in f".{name}"}
+
+
 @contextmanager
 def noise_off(network: nn.Module) -> Iterator[None]:
     """Switch a network's noise off for the time being."""

@@ -1,0 +1,328 @@
+"""Robust recipes, plain and accelerated by BulletTrain: what they cost, and how good the networks are.
+
+    uv run benchmarks/robust.py train CIFAR/train --test CIFAR/test [--pictures 4000] [--epochs 8] [--seeds 0 1 2]
+    uv run benchmarks/robust.py table
+    uv run benchmarks/robust.py speed
+
+``train`` trains every recipe by every way and seed, each to its last epoch, and measures it on test pictures that
+chose nothing: clean and under PGD-20, on fewer of them after each epoch too, for the curve of accuracy over time.
+Seconds are of training alone. A row for each is appended to ``results/robust.jsonl``, and what stands there already is
+not run again; ``--minutes`` stops in the middle of a run, and the same command goes on from there.
+
+``table`` reads those rows: means over the seeds with the 95 % interval of the mean (Student), and the ratios of plain
+to accelerated in wall-clock time and in gradients, seed by seed.
+
+``speed`` times one step, in one run, by the median of rounds that take turns: of each recipe over the passes forward
+and backward that it cannot do without, of the same batch sizes through the same network, on tensors that lie ready.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from rows import append
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unlearnable.attacks import PGD, frozen
+from unlearnable.attacks.pgd import answers
+from unlearnable.budgets import Linf
+from unlearnable.models import models
+from unlearnable.pictures.dataset import Dataset, load
+from unlearnable.training.bullettrain import BulletTrain
+from unlearnable.training.chance import generator
+from unlearnable.training.checkpoint import Epoch
+from unlearnable.training.evaluation import Accuracy, evaluate
+from unlearnable.training.loop import train
+from unlearnable.training.precision import autocast, default_device
+from unlearnable.training.recipes import Recipe, named
+
+ROWS: Final = Path(__file__).parent / "results" / "robust.jsonl"
+RECIPES: Final = ("adversarial", "trades", "mart")
+WAYS: Final[dict[str, BulletTrain | None]] = {"plain": None, "bullettrain": BulletTrain()}
+PLACE: Final = torch.device(default_device())
+
+
+def main() -> None:
+    options = parsed()
+    {"train": train_all, "table": print_table, "speed": measure_speed}[options.what](options)
+
+
+# Training
+
+
+def train_all(options: argparse.Namespace) -> None:
+    data, tests = load(options.source).limit(options.pictures), load(options.test).limit(options.tests)
+    build = partial(models.create, options.model, classes=len(data.class_names))
+    deadline = time.monotonic() + 60 * options.minutes
+    options.runs.mkdir(parents=True, exist_ok=True)
+    for seed in options.seeds:
+        for name in options.recipes:
+            for way in options.ways:
+                recipe = named(name, epochs=options.epochs, accelerate=WAYS[way])
+                about = {
+                    "recipe": name,
+                    "way": way,
+                    "model": options.model,
+                    "seed": seed,
+                    "pictures": len(data),
+                    "epochs": options.epochs,
+                    "tests": len(tests),
+                    "spec": recipe.spec(),
+                    "data": data.fingerprint(),
+                }
+                if about_key(about) not in {row["key"] for row in rows()}:
+                    measure(data, tests, build, recipe, about, deadline, options)
+
+
+def measure(
+    data: Dataset,
+    tests: Dataset,
+    build: Callable[[], nn.Module],
+    recipe: Recipe,
+    about: dict[str, Any],
+    deadline: float,
+    options: argparse.Namespace,
+) -> None:
+    """Train one network, measured after each epoch, and append what came of it."""
+    key = about_key(about)
+    state, curve = (options.runs / f"{key}{suffix}" for suffix in (".run", ".curve"))
+    networks: list[nn.Module] = []
+
+    def built() -> nn.Module:
+        networks.append(build())
+        return networks[0]
+
+    def note(done: int, steps: int, epoch: Epoch | None) -> None:
+        if epoch is not None:
+            modes = [(module, module.training) for module in networks[0].modules()]
+            few = tests.limit(options.curve)
+            point = {"epoch": epoch.number, "clean": clean(networks[0], few), "pgd20": withstood(networks[0], few)}
+            for module, mode in modes:
+                module.training = mode
+            with curve.open("a") as file:
+                file.write(json.dumps(point) + "\n")
+            words = " ".join(f"{about[name]}" for name in ("recipe", "way", "seed"))
+            print(f"{words}: {point}, {epoch.seconds:.0f} s", flush=True)
+        if time.monotonic() > deadline and done < steps:
+            signal.raise_signal(signal.SIGINT)
+
+    trained = train(data, model=built, recipe=recipe, seed=about["seed"], checkpoint=state, progress=note)
+    points = {point["epoch"]: point for point in map(json.loads, curve.read_text().splitlines())}
+    seconds = np.cumsum([epoch.seconds for epoch in trained.history])
+    append(
+        "robust",
+        key=key,
+        **about,
+        clean=clean(trained.model, tests),
+        pgd20=withstood(trained.model, tests),
+        seconds=float(seconds[-1]),
+        gradients=trained.gradients,
+        shares=[epoch[4:] for epoch in trained.history],
+        curve=[points[n + 1] | {"seconds": float(at)} for n, at in enumerate(seconds)],
+        threads=torch.get_num_threads(),
+        device=PLACE.type,
+        torch=torch.__version__,
+    )
+    state.unlink()
+    curve.unlink()
+
+
+def clean(network: nn.Module, tests: Dataset) -> float:
+    return evaluate(network, tests.images, tests.labels).share
+
+
+def withstood(network: nn.Module, tests: Dataset) -> float:
+    """Measure the accuracy under PGD-20 of 2.5 radii in all, L∞ 8/255, from a random start."""
+    attack = PGD(budget=Linf.of_255(8), steps=20)
+    right = 0
+    for start in range(0, len(tests), 250):
+        images = torch.from_numpy(tests.images[start : start + 250]).to(PLACE).permute(0, 3, 1, 2) / 255
+        labels = torch.from_numpy(tests.labels[start : start + 250]).to(PLACE)
+        with autocast(PLACE, "auto"):
+            changed = attack(network, images, labels, generator(PLACE, 0, "attack", start))
+            with frozen(network):
+                right += int((answers(network, changed).argmax(1) == labels).sum())
+    return Accuracy(right, len(tests)).share
+
+
+def about_key(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def rows() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
+
+
+# Table
+
+
+def print_table(options: argparse.Namespace) -> None:
+    settings = sorted({setting(row) for row in rows()})
+    for model, pictures, epochs in settings:
+        print(f"{model}, {pictures:,} pictures, {epochs} epochs")
+        found = {
+            (row["recipe"], row["way"], row["seed"]): row for row in rows() if setting(row) == (model, pictures, epochs)
+        }
+        pairs = sorted({(recipe, way) for recipe, way, _ in found})
+        for recipe, way in pairs:
+            seeds = sorted(seed for one, other, seed in found if (one, other) == (recipe, way))
+            of = [found[recipe, way, seed] for seed in seeds]
+            words = [f"{name} {spread([100 * row[name] for row in of])}" for name in ("clean", "pgd20")]
+            both = [
+                (found[recipe, "plain", seed], found[recipe, way, seed])
+                for seed in seeds
+                if way != "plain" and (recipe, "plain", seed) in found
+            ]
+            if both:
+                words += [
+                    f"{name} {spread([a[name] / b[name] for a, b in both])} x" for name in ("seconds", "gradients")
+                ]
+                words += [
+                    f"{name} lost {spread([100 * (a[name] - b[name]) for a, b in both])}" for name in ("clean", "pgd20")
+                ]
+            print(f"  {recipe:12} {way:12} " + "; ".join(words))
+            if any(of[0]["shares"][0]):
+                shares = np.mean([row["shares"] for row in of], 0)
+                print(
+                    "    outlier, boundary, robust by epoch: "
+                    + ", ".join("/".join(f"{100 * s:.0f}" for s in one) for one in shares)
+                )
+
+
+def setting(row: dict[str, Any]) -> tuple[str, int, int]:
+    return row["model"], row["pictures"], row["epochs"]
+
+
+def spread(values: list[float]) -> str:
+    """Word a mean and the half-width of its 95 % interval (Student)."""
+    mean, n = statistics.mean(values), len(values)
+    if n < 2:
+        return f"{mean:.2f} (n=1)"
+    half = stats.t.ppf(0.975, n - 1) * statistics.stdev(values) / math.sqrt(n)
+    return f"{mean:.2f} ± {half:.2f} (n={n})"
+
+
+# Speed
+
+
+def measure_speed(options: argparse.Namespace) -> None:
+    """Time a step of each recipe over its bare passes, at the shares of a training well under way."""
+    rng = torch.Generator(PLACE).manual_seed(0)
+    images = torch.rand(options.batch, 3, 32, 32, generator=rng, device=PLACE)
+    images = images.contiguous(memory_format=torch.channels_last)
+    network = models.create(options.model, classes=10).to(PLACE).to(memory_format=torch.channels_last).train()
+    with frozen(network), autocast(PLACE, "auto"):
+        said = answers(network, images).argmax(1)
+    labels = torch.where(torch.arange(options.batch, device=PLACE) % 20 < 3, (said + 1) % 10, said)  # 15 % are wrong
+    works: dict[str, Callable[[], None]] = {}
+    counts: dict[str, dict[str, float]] = {}
+    for name in options.recipes:
+        plain = named(name).objective
+        # Held at 0.45, and the network as it is: the same split in every round.
+        faster, memory = BulletTrain(momentum=1.0).over(plain)
+        memory.to(PLACE).accuracy.fill_(0.45)
+        for way, objective in (("plain", plain), ("bullettrain", faster)):
+            still = [buffer.clone() for buffer in network.buffers()]
+
+            def step(objective=objective, still=still) -> None:
+                with autocast(PLACE, "auto"):
+                    objective(network, images, labels, 0.0, rng).loss.backward()
+                network.zero_grad(set_to_none=True)
+                for buffer, value in zip(network.buffers(), still, strict=True):
+                    buffer.copy_(value)
+
+            step()
+            outlier, boundary, robust = memory.split if way != "plain" else (0, options.batch, 0)
+            sizes = [boundary + robust] * 2 + [boundary] * 8
+            forward = [options.batch] * (way != "plain" or name == "trades") + [boundary + robust] * (way != "plain")
+            updates = [options.batch] * (1 if name == "adversarial" else 2)
+            works[f"{name} {way}"] = step
+            works[f"{name} {way} passes"] = partial(passes, network, images, labels, forward, sizes, updates)
+            counts[f"{name} {way}"] = {"outlier": outlier, "boundary": boundary, "robust": robust}
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(options.rounds + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            if PLACE.type == "cuda":
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    found = {name: statistics.median(rounds[1:]) for name, rounds in times.items()}
+    over = {f"{name} over its passes": found[name] / found[f"{name} passes"] for name in counts}
+    faster_by = {
+        f"{name}: plain over accelerated": found[f"{name} plain"] / found[f"{name} bullettrain"]
+        for name in options.recipes
+    }
+    append(
+        "robust_speed",
+        model=options.model,
+        batch=options.batch,
+        threads=torch.get_num_threads(),
+        device=PLACE.type,
+        **over,
+        **faster_by,
+        splits=counts,
+        seconds=found,
+        torch=torch.__version__,
+    )
+
+
+def passes(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    forward: Iterable[int],
+    sizes: Iterable[int],
+    updates: Iterable[int],
+) -> None:
+    """Make bare passes: forward alone, then to the gradient of the pictures, then to that of the weights."""
+    with autocast(PLACE, "auto"):
+        with frozen(network):
+            for count in forward:
+                answers(network, images[:count])
+            for count in sizes:
+                moved = images[:count].detach().requires_grad_()
+                torch.autograd.grad(functional.cross_entropy(network(moved), labels[:count]), moved)
+        losses = [functional.cross_entropy(network(images[:count]), labels[:count]) for count in updates]
+        sum(losses[1:], losses[0]).backward()
+    network.zero_grad(set_to_none=True)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="what", required=True)
+    training, _, speed = (verbs.add_parser(name) for name in ("train", "table", "speed"))
+    training.add_argument("source", type=Path, metavar="DIR", help="pictures to train on, a subfolder a class")
+    training.add_argument("--test", type=Path, required=True, metavar="DIR")
+    training.add_argument("--pictures", type=int, default=4000, help="to train on, of each class in turn")
+    training.add_argument("--tests", type=int, default=2000, help="to measure the last epoch on")
+    training.add_argument("--curve", type=int, default=500, help="to measure each epoch on")
+    training.add_argument("--epochs", type=int, default=8)
+    training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    training.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    training.add_argument(
+        "--minutes", type=float, default=math.inf, help="stop after so many; started again it goes on"
+    )
+    training.add_argument("--runs", type=Path, default=Path("robust-runs"), metavar="DIR", help="for unfinished runs")
+    speed.add_argument("--rounds", type=int, default=15)
+    speed.add_argument("--batch", type=int, default=128)
+    for verb in (training, speed):
+        verb.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+        verb.add_argument("--model", default="resnet9-w16")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
