@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def train_all(options: argparse.Namespace) -> None:
-    data, tests = load(options.source).limit(options.pictures), load(options.test).limit(options.tests)
+    data, tests = load(options.source, limit=options.pictures), load(options.test, limit=options.tests)
     build = partial(models.create, options.model, classes=len(data.class_names))
     deadline = time.monotonic() + 60 * options.minutes
     options.runs.mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,7 @@ def test_an_accelerated_run_says_so_and_keeps_how_it_sorted(folders: tuple[Path,
     assert refused.returncode == 2
     assert refused.stderr == (
         "unlearnable: expected a recipe with a PGD attack to accelerate, found CrossEntropy:"
-        " choose adversarial, trades or mart\n"
+        " choose adversarial, trades, mart or augmix\n"
     )
 
 

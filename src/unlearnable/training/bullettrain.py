@@ -1,9 +1,10 @@
-"""BulletTrain: adversarial training that spends its attack where it teaches most, near the decision boundary.
+"""BulletTrain: robust training that spends its work where it teaches most, near the decision boundary.
 
 Hua, Zhang, Guo, Zhang, Suh, "BulletTrain: Accelerating Robust Neural Network Training via Boundary Example Mining",
 NeurIPS 2021 (arXiv 2109.14707). Each step sorts its pictures into three groups by how the network answers to them as
 they are: outliers, named wrongly, are not attacked; robust ones, named rightly by a margin that hardly any attack
-overcomes, get a short attack; those in between, near the boundary, get the whole of it.
+overcomes, get a short attack; those in between, near the boundary, get the whole of it. With AugMix, it is augmented
+views that are given and withheld.
 
 The constants are those of a re-implementation that its authors attribute to the paper (AttackRider, IJCAI 2025); of the
 paper itself no code is known.
@@ -20,8 +21,9 @@ from unlearnable.attacks.pgd import PGD, answers, climbed
 from unlearnable.errors import expected
 from unlearnable.registry import Registry
 from unlearnable.training import distributed
+from unlearnable.training.augmix import VIEWS, AugMix
 from unlearnable.training.checkpoint import Split
-from unlearnable.training.objectives import Objective, Robust
+from unlearnable.training.objectives import Objective, Outcome, Robust
 
 OUTLIER: Final = 0
 BOUNDARY: Final = 1
@@ -50,6 +52,7 @@ class BulletTrain:
 
     boundary: None for what the recipe gives all pictures without it: 10 steps of a quarter of the radius, N_B.
     robust: N_R, 2 steps of 3/4 of the radius. outlier: N_O, none.
+    views: of AugMix, how many augmented ones outliers, boundary and robust pictures get, in this order; 2 is all.
     gamma, momentum: of the reference A, which begins at 0 and after each step becomes momentum A + (1 - momentum) gamma
         times the share of the batch that is named rightly under attack. About this share of a batch is then robust.
 
@@ -59,6 +62,7 @@ class BulletTrain:
     boundary: Effort | None = None
     robust: Effort = Effort(steps=2, size=0.75)
     outlier: Effort = Effort(steps=0, size=0.25)
+    views: tuple[int, int, int] = (0, VIEWS, 0)
     gamma: float = 0.8
     momentum: float = 0.9
 
@@ -66,19 +70,23 @@ class BulletTrain:
         for name in ("gamma", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise expected(f"a {name} from 0 to 1", f"{getattr(self, name):g}", "0.8 and 0.9 are the paper's")
+        if len(self.views) != 3 or not all(0 <= views <= VIEWS for views in self.views):
+            raise expected(f"three numbers of views from 0 to {VIEWS}", str(self.views), "(0, 2, 0) is usual")
 
     def over(self, objective: Objective) -> tuple[Objective, "Memory"]:
-        """Return an objective whose attack is spent by these rules, for one run, and what that run remembers.
+        """Return an objective whose attack, or whose views, are spent by these rules, and what its run remembers.
 
-        Raises InputError for an objective without a PGD attack to spend.
+        Raises InputError for an objective with neither a PGD attack nor views to spend.
         """
+        memory = Memory()
+        if isinstance(objective, AugMix):
+            return MiningViews(augmix=objective, rule=self, memory=memory), memory
         attack = objective.attack if isinstance(objective, Robust) else None
         if not (isinstance(objective, Robust) and isinstance(attack, PGD)):
-            wanted, remedy = "a recipe with a PGD attack to accelerate", "choose adversarial, trades or mart"
+            wanted, remedy = "a recipe with a PGD attack to accelerate", "choose adversarial, trades, mart or augmix"
             raise expected(wanted, type(attack or objective).__name__, remedy)
         if attack.restarts > 1:
             raise expected("one restart, to accelerate an attack", str(attack.restarts), "leave the others out")
-        memory = Memory()
         return replace(objective, attack=Mining(budget=attack.budget, attack=attack, rule=self, memory=memory)), memory
 
 
@@ -150,9 +158,7 @@ class Mining(Attack):
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        if labels.ndim != 1:
-            remedy = "leave out the augmentation that mixes, or --accelerate"
-            raise expected("one class a picture, to tell which are named wrongly", "mixed labels", remedy)
+        _check_whole(labels)
         images = images.detach()
         with frozen(model):
             clean = answers(model, images)
@@ -191,3 +197,39 @@ class Mining(Attack):
                 loss=self.attack.loss,
             )
         return which, moved
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningViews(Objective):
+    """AugMix that augments the pictures of a batch by their group.
+
+    The paper's rule is not public. This one is what its attack suggests: a view takes the place of a step, boundary
+    pictures get both views, and the others only the clean one, whose cross-entropy all get. "Under attack" becomes
+    "augmented": a picture withstands when all its views are named rightly, in the training pass, which costs nothing
+    more; one that has none when it is itself.
+
+    memory: changes with every call.
+    """
+
+    augmix: AugMix
+    rule: BulletTrain
+    memory: Memory = field(default_factory=Memory, repr=False, compare=False)
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, targets: Tensor, smoothing: float, generator: torch.Generator
+    ) -> Outcome:
+        _check_whole(targets)
+        with frozen(model):
+            clean = answers(model, images)
+        group = grouped(signed_spread(clean, targets), self.memory.accuracy)
+        views = torch.tensor(self.rule.views, device=images.device)[group]
+        outcome, right = self.augmix.of_views(model, images, targets, smoothing, views, generator)
+        withstood = torch.where(views > 0, right == views, clean.argmax(1) == targets)
+        self.memory.note(group, withstood, self.rule)
+        return outcome
+
+
+def _check_whole(labels: Tensor) -> None:
+    if labels.ndim != 1:
+        remedy = "leave out the augmentation that mixes, or --accelerate"
+        raise expected("one class a picture, to tell which are named wrongly", "mixed labels", remedy)

@@ -10,6 +10,7 @@ from unlearnable.budgets import Budget, Linf
 from unlearnable.errors import expected
 from unlearnable.registry import Registry
 from unlearnable.training.augmentation import Augmentation, AutoAugment, CutMix, Cutout, Mixup, TrivialAugment
+from unlearnable.training.augmix import AugMix
 from unlearnable.training.bullettrain import BulletTrain
 from unlearnable.training.objectives import MART, TRADES, Adversarial, CrossEntropy, Noisy, Objective, divergence
 from unlearnable.training.rsr.lasso import LassoStep
@@ -28,7 +29,7 @@ class Recipe:
     crop: pictures are shifted by up to this many pixels, at random, and filled up by reflection.
     flip: whether pictures are mirrored at random, left to right.
     augmentations: applied in this order, after crop and flip.
-    accelerate: how the objective's attack is spent, other than in full on each picture.
+    accelerate: how the objective's attack, or its views, are spent, other than in full on each picture.
     trained: all weights, or those of the last layer alone (the others as in evaluation, BatchNorm included).
     noise: whether weights have noise on them, of learned strength (see :mod:`unlearnable.training.rsr.noise`).
     lasso, lasso_step: the price of the size of weights, 0 for none, and how it is charged (see
@@ -171,6 +172,12 @@ def trades(*, budget: Budget | None = None, steps: int = 10, awp: float = 0.0, b
 def mart(*, budget: Budget | None = None, steps: int = 10, awp: float = 0.0, beta: float = 5.0) -> Recipe:
     """MART, L∞ 8/255 and 10 steps unless others are given; beta weighs the pictures that are named wrongly."""
     return Recipe(objective=MART(attack=_near(budget, steps), awp=awp, beta=_checked(beta)))
+
+
+@recipes.register("augmix")
+def augmix(*, severity: float = 3.0, weight: float = 12.0) -> Recipe:
+    """AugMix: one answer to a picture and to two mixtures of simple changes of it; weight is that of the divergence."""
+    return Recipe(objective=AugMix(severity=severity, weight=weight))
 
 
 def _near(budget: Budget | None, steps: int) -> PGD:
