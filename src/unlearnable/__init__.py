@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from unlearnable.compression import export as export
     from unlearnable.compression import prune as prune
     from unlearnable.errors import InputError as InputError
+    from unlearnable.evaluator import evaluate as evaluate
     from unlearnable.keys import Key as Key
     from unlearnable.pipeline import preview as preview
     from unlearnable.pipeline import protect as protect
     from unlearnable.pipeline import unlock as unlock
     from unlearnable.pipeline import verify as verify
     from unlearnable.protections.convolution import ReferenceSeed as ReferenceSeed
-    from unlearnable.trainer import evaluate as evaluate
     from unlearnable.trainer import train as train
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ _HOMES = {
     "InputError": "unlearnable.errors",
     "Key": "unlearnable.keys",
     "ReferenceSeed": "unlearnable.protections.convolution",
-    "evaluate": "unlearnable.trainer",
+    "evaluate": "unlearnable.evaluator",
     "export": "unlearnable.compression",
     "plan_audit": "unlearnable.audit.api",
     "preview": "unlearnable.pipeline",

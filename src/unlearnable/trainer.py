@@ -1,36 +1,27 @@
-"""A folder in, a trained network out; a network and a folder in, how well it does out."""
+"""A folder in, a trained network out."""
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from unlearnable.attacks import Attack
-from unlearnable.attacks import named as attack_named
-from unlearnable.budgets import Budget, Linf
+from unlearnable.budgets import Budget
 from unlearnable.errors import expected
 from unlearnable.models import build
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.training import evaluation
 from unlearnable.training.bullettrain import accelerators
-from unlearnable.training.chance import generator
-from unlearnable.training.checkpoint import Epoch, Network, Split, load_network, save_network
-from unlearnable.training.distributed import is_first, local_device
+from unlearnable.training.checkpoint import Epoch, Network, Split, save_network
+from unlearnable.training.distributed import is_first
 from unlearnable.training.loop import train as run
-from unlearnable.training.precision import Precision, autocast, default_device
+from unlearnable.training.precision import Precision
 from unlearnable.training.recipes import named as recipe_named
-from unlearnable.training.rsr.noise import noise_from, strengths
-from unlearnable.training.smoothing import certify
+from unlearnable.training.rsr.noise import strengths
 
 _PRETRAINED: Final = ("finetune", "linear-probe")
-_BATCH: Final = 250  # pictures attacked at a time
 
 Progress = Callable[[int, int], None]
 """Told, now and then, how much is done and how much there is."""
@@ -175,79 +166,6 @@ def _tensorboard_log(folder: str | os.PathLike[str] | None) -> Callable[[str, fl
     return write
 
 
-@dataclass(frozen=True)
-class EvaluateReport:
-    """How well a network does.
-
-    clean: share of the pictures named rightly; interval: its 95 % interval (Wilson).
-    attacks: the share named rightly under each attack, by its name. worst: the share that no attack turned.
-    budget: of the attacks. certified: share certainly named rightly at each L2 radius, by radius, where asked for.
-    """
-
-    clean: float
-    interval: tuple[float, float]
-    attacks: dict[str, float]
-    worst: float
-    budget: str
-    pictures: int
-    certified: dict[str, float] = field(default_factory=dict)
-
-
-def evaluate(
-    checkpoint: str | os.PathLike[str],
-    source: str | os.PathLike[str],
-    *,
-    attacks: Sequence[str] = (),
-    budget: Budget | None = None,
-    certify_sigma: float | None = None,
-    certify_samples: int = 10_000,
-    limit: int | None = None,
-    seed: int = 0,
-    device: str | None = None,
-    precision: Precision = "auto",
-    progress: Progress | None = None,
-) -> EvaluateReport:
-    """Test a network that :func:`train` has written on a folder of pictures, as they are and under attack.
-
-    attacks: names such as fgsm, pgd20, autoattack. budget: of them all; L∞ 8/255 if not given.
-    certify_sigma: standard deviation of the noise to certify the smoothed network with (see
-        :mod:`unlearnable.training.smoothing`); None to leave that out. certify_samples: noisy copies of each picture;
-        the paper takes 100,000, and fewer certify smaller radii.
-
-    Raises InputError for whatever the caller can mend.
-    """
-    budget = budget or Linf.of_255(8)
-    chosen = {name: attack_named(name, budget=budget) for name in attacks}
-    network, about = load_network(Path(checkpoint))
-    data = load(source, size=about.size, limit=limit)
-    if data.class_names != about.class_names or data.images.shape[3] != about.channels:
-        wanted = f"{about.channels}-channel pictures of the {len(about.class_names)} classes it was trained on"
-        found = f"{data.images.shape[3]} channels and {len(data.class_names)} classes in {source}"
-        raise expected(wanted, found, "name pictures of the same classes")
-    place = local_device(device or default_device())
-    network = network.to(place).to(memory_format=torch.channels_last)
-    standing = evaluation.predictions(network, data.images, precision=precision) == data.labels
-    clean = evaluation.Accuracy(int(standing.sum()), len(data))
-    shares, worst = {}, standing.copy()
-    for number, (name, attack) in enumerate(chosen.items()):
-
-        def tell(done: int, number: int = number) -> None:
-            if progress is not None:
-                progress(number * len(data) + done, len(chosen) * len(data))
-
-        right = standing & _withstood(network, attack, data, place, precision, seed, tell)
-        shares[name] = float(right.mean())
-        worst &= right
-    certified = {}
-    if certify_sigma is not None:
-        certificate = certify(
-            network, data.images, data.labels, sigma=certify_sigma, samples=certify_samples, seed=seed
-        )
-        radii = [step * certify_sigma / 2 for step in range(7)]
-        certified = {f"{radius:g}": certificate.certified_accuracy(radius) for radius in radii}
-    return EvaluateReport(clean.share, clean.interval(), shares, float(worst.mean()), str(budget), len(data), certified)
-
-
 def check_alike(data: Dataset, tests: Dataset) -> None:
     """Raise InputError unless two sets have the same classes and kind of pictures."""
     if data.class_names != tests.class_names:
@@ -257,26 +175,3 @@ def check_alike(data: Dataset, tests: Dataset) -> None:
     if data.images.shape[1:] != tests.images.shape[1:]:
         here, there = ("x".join(map(str, one.images.shape[1:])) for one in (data, tests))
         raise expected(f"test pictures of {here}", there, "bring both to one size with --size")
-
-
-def _withstood(
-    network: torch.nn.Module,
-    attack: Attack,
-    data: Dataset,
-    place: torch.device,
-    precision: Precision,
-    seed: int,
-    tell: Callable[[int], None],
-) -> NDArray[np.bool_]:
-    """Attack every picture and return, (count,), which ones are still named rightly."""
-    kept = []
-    for start in range(0, len(data), _BATCH):
-        part = slice(start, start + _BATCH)
-        labels = torch.from_numpy(data.labels[part]).to(place)
-        images = torch.from_numpy(np.ascontiguousarray(data.images[part])).to(place).permute(0, 3, 1, 2) / 255
-        with autocast(place, precision), noise_from(network, generator(place, seed, "noise", start)):
-            changed = attack(network, images, labels, generator(place, seed, "attack", start))
-            with torch.inference_mode():
-                kept.append((network(changed).argmax(1) == labels).cpu().numpy())
-        tell(min(start + _BATCH, len(data)))
-    return np.concatenate(kept)

@@ -17,6 +17,8 @@ BUDGET = Linf.of_255(8)
         ("pgd", PGD(budget=BUDGET)),
         ("pgd20", PGD(budget=BUDGET, steps=20)),
         ("pgd7", PGD(budget=BUDGET, steps=7)),
+        ("pgd100x5", PGD(budget=BUDGET, steps=100, restarts=5)),
+        ("pgdx2", PGD(budget=BUDGET, restarts=2)),
         ("fgsm", fgsm(budget=BUDGET)),
         ("autoattack", AutoAttack(budget=BUDGET)),
     ],
@@ -37,6 +39,8 @@ def test_named_attacks_take_options():
         ("zzz", "choose one of autoattack, eot-pgd, fgsm, nes, pgd, square"),
         ("20", "choose one of autoattack, eot-pgd, fgsm, nes, pgd, square"),
         ("fgsm20", "expected no number of steps after fgsm, which has none to choose, found 'fgsm20': write 'fgsm'"),
+        ("fgsmx3", "expected no number of restarts after fgsm, which has none to choose, found 'fgsmx3': write 'fgsm'"),
+        ("pgd20x0", "expected at least 1 restart, found 0: choose 1 to run once"),
         ("pgd0", "expected at least 1 step, found 0: choose 10 for training, 20 or more for testing"),
     ],
 )

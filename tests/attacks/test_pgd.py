@@ -139,6 +139,16 @@ def test_restarts_keep_the_worst_of_each_picture(budget):
     assert len(chosen) > 1
 
 
+def test_restarts_take_labels_as_shares_too():
+    model, images = convolutional(), pictures(30)
+    with frozen(model):
+        whole = model(images).argmax(1)
+    shares = functional.one_hot(whole, 5).float()
+    attack = PGD(budget=BUDGETS[0], steps=1, step_size=BUDGETS[0].radius / 10, restarts=4)
+    changed = [attack(model, images, labels, torch.Generator().manual_seed(0)) for labels in (whole, shares)]
+    assert torch.equal(*changed)
+
+
 def test_the_loss_is_a_hook():
     """TRADES: away from the clean answer, whatever the labels."""
     model, images = convolutional(), pictures(5)

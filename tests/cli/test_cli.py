@@ -43,7 +43,7 @@ Commands:
   preview   Draw a contact sheet.
   inspect   Tell whether pictures look protected, and how.
   train     Train a network.
-  evaluate  Test a trained network, as it is and under attack.
+  evaluate  Test a trained network: clean, attacked, on corruptions.
   prune     Cut off the smallest weights of a trained network.
   export    Write a trained network in a small form, or for other programs.
   audit     Find out how well protected pictures hold.

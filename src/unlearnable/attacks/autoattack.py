@@ -46,7 +46,8 @@ class AutoAttack(Attack):
         with borrowed(model, images, generator) as (logits, seed):
             device = images.device
             images, labels = images.detach().clone(memory_format=torch.contiguous_format), labels.clone()
-            classes = _classes(logits(images[:1]), _LEAST_CLASSES[self.version])
+            classes = logits(images[:1]).shape[1]
+            self.check(classes)
             attack = pyautoattack.AutoAttack(
                 logits,
                 norm="Linf" if isinstance(self.budget, Linf) else "L2",
@@ -59,6 +60,15 @@ class AutoAttack(Attack):
                 targeted.n_target_classes = min(_TARGETS, classes - 1)
             changed: Tensor = attack.run_standard_evaluation(images, labels, batch_size=len(images))[0]
         return changed
+
+    def check(self, classes: int) -> None:
+        least = _LEAST_CLASSES[self.version]
+        if classes < least:
+            raise expected(
+                f"at least {least} classes for this version of AutoAttack",
+                f"a network of {classes}",
+                "its loss compares the answers for that many; use fgsm or pgd with many steps and restarts",
+            )
 
 
 @contextmanager
@@ -82,15 +92,3 @@ def borrowed(
             yield logits, seed
         finally:
             sys.settrace(trace)
-
-
-def _classes(logits: Tensor, least: int) -> int:
-    """Return how many classes a network tells apart. Raises InputError if they are too few."""
-    classes = logits.shape[1]
-    if classes < least:
-        raise expected(
-            f"at least {least} classes for this version of AutoAttack",
-            f"a network of {classes}",
-            "its loss compares the answers for that many; use fgsm or pgd with many steps and restarts",
-        )
-    return classes

@@ -49,6 +49,9 @@ class Attack(ABC):
         generator: of everything random; PyTorch's own if not given.
         """
 
+    def check(self, classes: int) -> None:  # noqa: B027 - most attack any network
+        """Raise InputError if it cannot attack a network of so many classes: to be known before work is begun."""
+
 
 attacks: Registry[Attack] = Registry("attack")
 

@@ -28,8 +28,8 @@ class PGD(Attack):
     random_start: whether to begin at a random point of the ball, and not at the picture.
     start_deviation: of Gaussian noise to begin at in place of a point anywhere in the ball, brought into the ball; on
         the 0 to 1 scale. TRADES and MART begin this close to the picture, where the divergence they climb is flat.
-    restarts: how often to run it all; each picture keeps its worst result: the first that is taken for another class,
-        or else the one of highest loss.
+    restarts: how often to run it all; each picture keeps its worst result: the first that is taken for another class
+        than its label, or the largest of its label's shares, or else the one of highest loss.
     loss: what is made large, for each picture (see :data:`Loss`).
     from_answers: whether the loss is given, in place of the labels, what the network answers to the pictures as they
         are: (count, classes) shares, computed once. TRADES climbs the divergence from them.
@@ -105,7 +105,8 @@ class PGD(Attack):
     @torch.no_grad()
     def _badness(self, model: nn.Module, moved: Tensor, labels: Tensor, told: Tensor) -> Tensor:
         logits = model(moved)
-        return self.loss(logits, told).where(logits.argmax(1) == labels, torch.inf)
+        true = labels if labels.ndim == 1 else labels.argmax(1)
+        return self.loss(logits, told).where(logits.argmax(1) == true, torch.inf)
 
 
 def climbed(

@@ -1,21 +1,38 @@
 """``unlearnable evaluate``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unlearnable.cli.common import Device, Json, Limit, Precision, TrainingSeed, needing, print_json, telling
+
+if TYPE_CHECKING:
+    from unlearnable.evaluator import EvaluateReport
 
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, from: train.")],
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Pictures to test with, a subfolder a class.")],
     attack: Annotated[
-        list[str] | None, typer.Option("--attack", metavar="NAME", help="fgsm, pgd20, autoattack ...; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--attack", metavar="NAME", help="fgsm, pgd20, pgd100x5 (5 restarts), autoattack ...; repeatable."
+        ),
     ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", metavar="B", help="Of the attacks. [default: linf:8/255]")
+    ] = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Test on the pictures corrupted in 15 ways, as CIFAR-10-C is.")
+    ] = False,
+    corruption_files: Annotated[
+        Path | None,
+        typer.Option("--corruption-files", metavar="DIR", help="Test on CIFAR-10-C or CIFAR-100-C as released."),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", metavar="DIR", help="Draw accuracy by radius and by severity; four more radii."),
     ] = None,
     certify: Annotated[
         float | None,
@@ -30,17 +47,24 @@ def evaluate(
     precision: Precision = "auto",
     json: Json = False,
 ) -> None:
-    """Test a trained network, as it is and under attack."""
+    """Test a trained network: clean, attacked, on corruptions."""
     with needing("train"):
         from unlearnable.budgets import parse
-        from unlearnable.trainer import evaluate
+        from unlearnable.evaluator import evaluate
 
-    with telling("attacking") as progress:
+    if figures is not None:
+        with needing("report"):
+            import matplotlib  # noqa: F401 - to be missed before work is begun
+
+    with telling("testing") as progress:
         report = evaluate(
             checkpoint,
             source,
             attacks=attack or [],
             budget=None if budget is None else parse(budget),
+            corruptions=corruptions,
+            corruption_files=corruption_files,
+            figures=figures,
             certify_sigma=certify,
             certify_samples=samples,
             limit=limit,
@@ -63,3 +87,18 @@ def evaluate(
         typer.echo(f"{100 * report.worst:6.1f} %  under the worst of them, picture by picture")
     for radius, share in report.certified.items():
         typer.echo(f"{100 * share:6.1f} %  certainly, within L2 {radius}")
+    if report.mean_corruption_error is not None:
+        _tell_corruptions(report)
+    if report.figures:
+        typer.echo(f"Drew {len(report.figures)} figures, each as PDF and PNG, in {figures}.")
+
+
+def _tell_corruptions(report: "EvaluateReport") -> None:
+    """Print the table of corruptions, a column a severity, and what it comes to."""
+    made = report.corruption_files is None
+    title = f"{report.corrupted_pictures:,} corrupted pictures" + (", made here:" if made else ", as released:")
+    typer.echo(f"\n{title:<34}severity 1     2     3     4     5   mean")
+    for name, shares in report.corruptions.items():
+        columns = "".join(f"{100 * share:6.1f}" for share in (*shares, sum(shares) / len(shares)))
+        typer.echo(f"{name:<38}{columns}")
+    typer.echo(f"{100 * (report.mean_corruption_error or 0):6.1f} %  mean corruption error")

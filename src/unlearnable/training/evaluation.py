@@ -53,7 +53,7 @@ def predictions(
     named = []
     with torch.inference_mode(), autocast(device, precision), noise_from(model, generator(device, seed, "noise")):
         for start in range(0, len(images), batch_size):
-            part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+            part = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
             named.append(model(part.permute(0, 3, 1, 2) / 255).argmax(1).cpu().numpy())
     return np.concatenate(named) if named else np.empty(0, np.int64)
 
