@@ -1,5 +1,8 @@
 """What a user can mend: one line that says what was expected, what was found and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Bad input or usage. The command line prints the message and exits with 2."""
@@ -12,6 +15,15 @@ def expected(wanted: str, found: str, remedy: str) -> InputError:
     InputError('expected a key file of 32 bytes, found an empty file: make a new one with: unlearnable keygen')
     """
     return InputError(f"expected {wanted}, found {found}: {remedy}")
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Say what to install where an import finds that an extra of the package is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise expected(f"the {extra} extra", f"no {error.name}", f"pip install 'unlearnable[{extra}]'") from None
 
 
 def no_room(place: object) -> InputError:

@@ -2,13 +2,13 @@
 
 import contextlib
 import hashlib
+import inspect
 import io
 import itertools
 import math
 import os
 import statistics
 import time
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import unlearnable
 from unlearnable.errors import InputError, expected
+from unlearnable.fitting import NoiseFiles, NoiseProgress, again, fitted, to_look_at
 from unlearnable.keys import Key
 from unlearnable.pictures import codec
 from unlearnable.pictures.destination import check_apart, claimed, publish, published, writing
@@ -32,6 +33,8 @@ from unlearnable.pictures.store import Block, Container
 from unlearnable.protections import protections
 from unlearnable.protections.base import ROUNDING, Perturbation, Protection
 from unlearnable.protections.convolution import Convolution, ReferenceSeed
+from unlearnable.protections.error_minimizing import AdditiveNoise
+from unlearnable.protections.noise import Noise
 from unlearnable.workers import Lost, Pool, cores
 
 _SAMPLES: Final = 256  # of each original that the manifest keeps, to measure by how well it comes back
@@ -49,6 +52,8 @@ class ProtectReport:
 
     pictures: found; protected, kept (left out by ``fraction``), failed: how many of them; skipped: other files.
     psnr (dB), ssim: medians over the protected pictures, before a lossy format's own loss; None without any.
+    lossy: pictures with noise that were stored with loss: they protect less, and do not come back exactly; noise_kept:
+    the median share of their noise that the format kept. noise: its file. None for methods without noise.
     failures: some of the failures: id and reason.
     """
 
@@ -62,6 +67,9 @@ class ProtectReport:
     seconds: float
     manifest: str
     failures: list[tuple[str, str]] = field(default_factory=list)
+    lossy: int | None = None
+    noise_kept: float | None = None
+    noise: str | None = None
 
 
 def protect(
@@ -76,14 +84,19 @@ def protect(
     quality: int | None = None,
     workers: int | None = None,
     manifest: str | os.PathLike[str] | None = None,
+    noise: str | os.PathLike[str] | None = None,
     fraction: float = 1.0,
     strict: bool = False,
     progress: Progress | None = None,
+    noise_progress: NoiseProgress | None = None,
 ) -> ProtectReport:
     """Protect the pictures of a source and write them, under the same names, to a destination.
 
     Started again with the same arguments after an interruption, however rude, it finishes the rest; the result is
     the same, to the last bit, as that of an uninterrupted run, with any number of workers.
+
+    Methods that add noise make it first, and keep it beside the manifest. Pictures that are added to the source
+    afterwards get the noise of their class.
 
     source: a folder of pictures or of parquet, tar or npz files or CIFAR batches, or one such file; only read.
     destination: does not exist, is empty, or holds the beginning of the same run.
@@ -94,17 +107,21 @@ def protect(
     quality: of JPEG, 1 to 100; by default each source's own, but at least 90.
     workers: processes; by default one for each core. With 0 the work is done in this process.
     manifest: its file, outside source and destination; by default the destination's name with ``.manifest`` added.
+    noise: the noise file of an earlier run of the same method, to use instead of making it: pictures of that run get
+        their own noise, others that of their class.
     fraction: of the pictures that are protected, above 0 and at most 1, as an exact count; the key decides which. The
         others are written in the same way without protection.
     strict: stop at the first picture that cannot be protected. By default it is reported, and the others go on.
-    progress: called with pictures done and pictures in all.
+    progress: called with pictures done and pictures in all. noise_progress: called while noise is made.
 
     Raises InputError for whatever the caller can mend.
     """
     started = time.monotonic()
     source, destination = Path(source), Path(destination)
     record = Path(manifest) if manifest is not None else default_manifest(destination)
-    check_apart(source, destination, record)
+    files = NoiseFiles(record)
+    given = None if noise is None else Path(noise)
+    check_apart(source, destination, record, *([] if given is None else [given]))
     if not 0 < fraction <= 1:
         raise expected("a fraction above 0 and at most 1", str(fraction), "1 protects every picture")
     if quality is not None and not 1 <= quality <= 100:
@@ -113,9 +130,7 @@ def protect(
         raise expected("0 workers or more", str(workers), "leave it out to use every core")
     if format != "keep" and format not in codec.SUFFIXES:
         raise expected(f"one of the formats keep, {', '.join(codec.SUFFIXES)}", format, "keep is what most people want")
-    if isinstance(key, ReferenceSeed) and method != "cuda":
-        raise expected("the method cuda with a reference seed", method, "use a key")
-    protection = protections.create(method, **options or {})
+    protection = _created(method, options or {}, key, given)
     pictures = open_source(source, classes)
     if isinstance(pictures, Containers) and format != "keep":
         raise expected("--format keep for this kind of source", format, "convert a folder of pictures instead")
@@ -131,6 +146,8 @@ def protect(
         "fraction": fraction,
         "files": pictures.names if isinstance(pictures, Containers) else [],
     }
+    if given is not None:
+        about["noise"] = str(given.resolve())
     if source.is_file() and destination.is_dir():
         raise expected("a file to write", f"the folder {destination}", f"name {destination / source.name}")
     resumed = record.exists()
@@ -157,18 +174,30 @@ def protect(
             names = class_order(pictures, book.classes())
             if not names:
                 raise expected("pictures to protect", f"none in {source}", "check the path")
-            perturbation = _fit(protection, names, key)
+            perturbation = fitted(
+                protection,
+                pictures,
+                names,
+                key,
+                classes=classes,
+                files=files,
+                given=given,
+                resumed=resumed,
+                progress=noise_progress,
+            )
             book.bind(perturbation.digests())
             if fraction < 1:
                 chosen = _chosen(book, key, fraction, len(names), protection)
                 if not any(chosen):
                     raise expected("a fraction of one picture at least", f"{fraction} of {len(chosen)}", "raise it")
                 book.choose(chosen)
-        run = _Protecting(book, _Context(perturbation, format, quality, str(partial)), names, progress, strict=strict)
+            if isinstance(perturbation, Noise):
+                perturbation = files.keep(perturbation)
+        run = _Protecting(book, _Context(perturbation, format, quality, str(partial)), progress, strict=strict)
         with Pool(_protect_one, run.context, cores() if workers is None else workers) as pool:
             if isinstance(pictures, Folder):
-                places = lambda row: (os.path.join(source, row.id), os.path.join(destination, row.output))  # noqa: E731
-                run.files(pool, book.pictures("pending"), places)
+                paths = lambda row: (os.path.join(source, row.id), os.path.join(destination, row.output))  # noqa: E731
+                run.files(pool, book.pictures("pending"), paths)
                 for row in book.pictures("failed"):  # it may have been protected before it went bad
                     Path(destination, row.output).unlink(missing_ok=True)
             else:
@@ -180,6 +209,7 @@ def protect(
                     publish((source / name).read_bytes(), Path(partial, "companion"), destination / name)
         counts = book.counts()
         psnr, ssim = book.medians()
+        lossy, noise_kept = book.traced_by_number() if isinstance(perturbation, Noise) else (None, None)
         failures = list(itertools.islice(book.failures(), _FAILURES))
     if not counts["protected"]:
         found = f"none among {counts['failed']} ({failures[0][0]!r}: {failures[0][1]})" if failures else "none chosen"
@@ -197,36 +227,29 @@ def protect(
         time.monotonic() - started,
         str(record),
         failures,
+        lossy,
+        noise_kept,
+        str(files.noise) if isinstance(perturbation, Noise) else None,
     )
+
+
+def _created(method: str, options: Mapping[str, Any], key: Key | ReferenceSeed, noise: Path | None) -> Protection:
+    """Build a protection. Raises InputError for an option, a kind of key or a file that is for other methods."""
+    known = inspect.signature(protections.builder(method)).parameters
+    if foreign := [name for name in options if name not in known]:
+        raise expected(f"options of {method} ({', '.join(known)})", foreign[0], "leave it out, or say another --method")
+    protection = protections.create(method, **options)
+    if isinstance(key, ReferenceSeed) and not isinstance(protection, Convolution):
+        raise expected("the method cuda with a reference seed", method, "use a key")
+    if noise is not None and not isinstance(protection, AdditiveNoise):
+        raise expected("a method that adds noise, with a noise file", method, "say --method, or leave --noise out")
+    return protection
 
 
 def default_manifest(destination: Path) -> Path:
     """Return where the manifest of a destination lies unless it is named: beside it."""
     place = Path(os.path.abspath(destination))
     return place.with_name(place.name + ".manifest")
-
-
-@dataclass(frozen=True)
-class _Names:
-    class_names: Sequence[str]
-
-
-def _fit(protection: Protection, names: Sequence[str], key: Key | ReferenceSeed) -> Perturbation:
-    _check_distinct(names)
-    if isinstance(key, ReferenceSeed):
-        assert isinstance(protection, Convolution)  # noqa: S101 - protect() has seen to that
-        return protection.fit(_Names(names), key)
-    return protection.fit(_Names(names), key)
-
-
-def _check_distinct(names: Sequence[str]) -> None:
-    """Raise InputError if two classes have names that only their encoding tells apart: the key takes them for one."""
-    known: dict[str, str] = {}
-    for name in names:
-        other = known.setdefault(unicodedata.normalize("NFC", name), name)
-        if other != name:
-            found = f"{other!a} and {name!a}, which look the same"
-            raise expected("class names that differ", found, "merge the two classes, or rename one")
 
 
 def _check_ours(destination: Path, book: Manifest) -> None:
@@ -315,8 +338,8 @@ def _protect_one(context: _Context, job: _Job) -> _Answer:
     def change(picture: codec.Picture) -> tuple[Samples, Outcome]:
         if not job.row.chosen:
             return picture.pixels, Outcome("kept")
-        out, scales = context.perturbation.apply_traced(picture.pixels[None], np.array([job.label]), [job.row.id])
-        return out[0], _measured(picture.pixels, out[0], float(scales[0]))
+        out, traces = context.perturbation.apply_traced(picture.pixels[None], np.array([job.label]), [job.row.id])
+        return out[0], _measured(picture.pixels, out[0], traces.item())
 
     return _change(context, job, change)
 
@@ -327,7 +350,7 @@ def _unlock_one(context: _Context, job: _Job) -> _Answer:
     def change(picture: codec.Picture) -> tuple[Samples, Outcome]:
         if job.row.status != "protected":
             return picture.pixels, Outcome("kept")
-        stored = picture.pixels[None], np.array([job.label]), [job.row.id], np.array([job.row.scale])
+        stored = picture.pixels[None], np.array([job.label]), [job.row.id], np.array([job.row.trace], object)
         out = context.perturbation.restore(*stored, noise=math.hypot(ROUNDING, picture.noise))
         return out[0], Outcome("protected", psnr=_sampled_psnr(out[0], job.row.sample))
 
@@ -344,6 +367,8 @@ def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tupl
         picture = codec.decode(job.read())
         pixels, outcome = change(picture)
         data = codec.encode(picture, pixels, context.format, context.quality)
+        if isinstance(outcome.trace, bytes) and not codec.keeps_all(picture, pixels, context.format):
+            outcome = replace(outcome, trace=_share_kept(picture.pixels, pixels, codec.decode(data).pixels))
     except codec.PictureError as error:
         return _Answer(Outcome("failed", error=str(error)))
     except MemoryError:
@@ -355,13 +380,22 @@ def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tupl
     return _Answer(outcome)
 
 
-def _measured(original: Samples, protected: Samples, scale: float) -> Outcome:
+def _share_kept(original: Samples, protected: Samples, stored: Samples) -> float:
+    """Return how much of a change is still there in what was stored: 1 for all, 0 for none of it."""
+    if stored.dtype != original.dtype:
+        original, protected = eight_bit(original), eight_bit(protected)
+    stored = stored[..., : original.shape[2]]  # grey comes back as colours from some formats
+    wanted, found = (these.astype(np.float64) - original for these in (protected, stored))
+    return float((found * wanted).sum() / max(1.0, np.square(wanted).sum()))
+
+
+def _measured(original: Samples, protected: Samples, trace: float | bytes | None) -> Outcome:
     from unlearnable.pictures import quality  # brings a compiler along, which only those need who change pictures
 
     psnr = quality.psnr(original, protected)
     return Outcome(
         "protected",
-        scale=scale,
+        trace=trace,
         psnr=psnr if math.isfinite(psnr) else None,
         ssim=quality.ssim(original, protected),
         sample=_sample(original).tobytes(),
@@ -392,9 +426,9 @@ def _sampled_psnr(pixels: Samples, sample: bytes | None) -> float | None:
 class _Run(ABC):
     """Drives pictures through the workers, from one place to another, and takes down what becomes of them."""
 
-    def __init__(self, book: Manifest, context: _Context, labels: Sequence[str], progress: Progress | None) -> None:
+    def __init__(self, book: Manifest, context: _Context, progress: Progress | None) -> None:
         self.book, self.context = book, context
-        self._labels = {name: label for label, name in enumerate(labels)}
+        self._labels = {name: label for label, name in enumerate(context.perturbation.class_names)}
         self._progress = progress
         counts = book.counts()
         self._all, self._done = sum(counts.values()), sum(counts.values()) - counts["pending"]
@@ -493,10 +527,10 @@ class _Protecting(_Run):
     def change_array(self, images: Samples, labels: NDArray[np.int64], rows: Sequence[Picture]) -> Samples:
         chosen = np.array([row.chosen for row in rows], bool)
         ids = [row.id for row in rows if row.chosen]
-        out, scales = images.copy(), np.zeros(len(rows))
-        out[chosen], scales[chosen] = self.context.perturbation.apply_traced(images[chosen], labels[chosen], ids)
+        out, traces = images.copy(), np.zeros(len(rows), object)
+        out[chosen], traces[chosen] = self.context.perturbation.apply_traced(images[chosen], labels[chosen], ids)
         for n, row in enumerate(rows):
-            outcome = _measured(images[n], out[n], float(scales[n])) if row.chosen else Outcome("kept")
+            outcome = _measured(images[n], out[n], traces[n]) if row.chosen else Outcome("kept")
             self.note(row, _Answer(replace(outcome, sha256=hashlib.sha256(out[n]).hexdigest())))
         return out
 
@@ -529,8 +563,8 @@ class _Unlocking(_Run):
         out = images.copy()
         locked = np.array([row.status == "protected" for row in rows], bool)
         ids = [row.id for row in rows if row.status == "protected"]
-        scales = np.array([row.scale for row in rows], float)
-        out[locked] = self.context.perturbation.restore(images[locked], labels[locked], ids, scales[locked])
+        traces = np.array([row.trace for row in rows], object)
+        out[locked] = self.context.perturbation.restore(images[locked], labels[locked], ids, traces[locked])
         for n, row in enumerate(rows):
             psnr = _sampled_psnr(out[n], row.sample) if locked[n] else None
             altered = hashlib.sha256(images[n]).hexdigest() != row.sha256
@@ -681,10 +715,10 @@ def unlock(
         for output in published(out):
             if output not in files and book.find(output) is None:
                 raise expected(f"nothing in {out} but pictures unlocked before", repr(output), "choose another folder")
-        names = book.labels()
-        perturbation = _fit(protections.create(book.about("method"), **book.about("parameters")), names, key)
+        protection = protections.create(book.about("method"), **book.about("parameters"))
+        perturbation = again(protection, book.labels(), key, NoiseFiles(record))
         book.bind(perturbation.digests())
-        run = _Unlocking(book, _Context(perturbation, "keep", None, str(partial)), names, progress)
+        run = _Unlocking(book, _Context(perturbation, "keep", None, str(partial)), progress)
         with Pool(_unlock_one, run.context, cores() if workers is None else workers) as pool:
             if files:
                 containers = _published_containers(destination, book)
@@ -727,15 +761,21 @@ def preview(
     method: str = "cuda",
     options: Mapping[str, Any] | None = None,
     classes: str = "folder",
+    noise: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Draw a contact sheet: of one picture a class the original, the protected one and their difference.
 
-    Takes the first picture of each class that can be read. Raises InputError where there is none.
+    Takes the first picture of each class that can be read. Where the method adds noise and no ``noise`` file is named,
+    it is made in a few steps for a few pictures, which shows how it looks.
+
+    Raises InputError where there is no picture.
     """
     from unlearnable.pictures import quality
     from unlearnable.pictures.sheet import Row, contact_sheet
 
     source, out = Path(source), Path(os.path.abspath(out))
+    given = None if noise is None else Path(noise)
+    protection = _created(method, options or {}, key, given)
     pictures = open_source(source, classes)
     check_apart(source, out)
     if out.exists() and not (out.is_file() and out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"):
@@ -745,10 +785,10 @@ def preview(
         names = list(pictures.class_names)
     if not names:
         raise expected("pictures to protect", f"none in {source}", "check the path")
-    perturbation = _fit(protections.create(method, **options or {}), names, key)
+    perturbation = to_look_at(protection, pictures, names, key, classes=classes, given=given)
     rows: dict[str, Row] = {}
     for id_, label, pixels in _readable(pictures, rows):
-        protected = perturbation.apply(pixels[None], np.array([names.index(label)]), [id_])[0]
+        protected = perturbation.apply(pixels[None], np.array([perturbation.class_names.index(label)]), [id_])[0]
         psnr, ssim = quality.psnr(pixels, protected), quality.ssim(pixels, protected)
         rows[label] = Row(label, eight_bit(pixels), eight_bit(protected), psnr, ssim)
     if not rows:

@@ -88,18 +88,30 @@ def test_noise_comes_off_exactly(made, rng, dtype, shape):
     images[0] = rng.choice([0, 1, full - 1, full], shape)  # nearly all of it cut off
     images[1, :5] = full
     labels = np.array([0, 1, 0])
-    out = made.apply(images, labels, IDS)
-    records = made.clipped(images, labels, IDS)
-    assert np.array_equal(made.restored(out, labels, IDS, records), images)
-    without = made.restore(out, labels, IDS, np.zeros(3))
+    out, traces = made.apply_traced(images, labels, IDS)
+    assert np.array_equal(made.restore(out, labels, IDS, traces), images)
+    without = made.restore(out, labels, IDS, np.full(3, None))
     assert not np.array_equal(without, images)
     assert abs(without.astype(int) - images).max() <= 8 * (full // 255)
+
+
+def test_grey_that_was_stored_as_colour_comes_off_exactly(made, rng):
+    images = rng.integers(0, 256, (2, 20, 16, 1)).astype(np.uint8)
+    out, traces = made.apply_traced(images, np.array([0, 1]), IDS[:2])
+    back = made.restore(out.repeat(3, axis=3), np.array([0, 1]), IDS[:2], traces)
+    assert np.array_equal(back, images.repeat(3, axis=3))
+
+
+def test_a_share_of_the_noise_comes_off(made, rng):
+    images = rng.integers(20, 230, (1, 16, 16, 3)).astype(np.uint8)
+    back = made.restore(images, np.array([0]), IDS[:1], np.array([0.5], object))
+    assert np.array_equal(back[0], np.rint(images[0] - made.patterns[0] / 2))
 
 
 def test_what_has_to_be_written_down_is_little(made):
     white = np.full((1, 16, 16, 3), 255, np.uint8)
     middle = np.full((1, 16, 16, 3), 128, np.uint8)
-    (record,), (nothing,) = (made.clipped(image, np.array([0]), ["a.png"]) for image in (white, middle))
+    record, nothing = (made.apply_traced(image, np.array([0]), ["a.png"])[1][0] for image in (white, middle))
     assert len(record) < 30  # of 768 samples
     assert nothing == b""
 
@@ -107,9 +119,9 @@ def test_what_has_to_be_written_down_is_little(made):
 def test_a_record_that_does_not_fit_is_passed_over(made, rng):
     """Pictures stored with loss come back as near as they can."""
     images = rng.integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
-    records = made.clipped(images, np.array([0]), ["a.png"])
-    stored = (made.apply(images, np.array([0]), ["a.png"]).astype(int) + 1).clip(0, 255).astype(np.uint8)
-    back = made.restored(stored, np.array([0]), ["a.png"], records)
+    out, traces = made.apply_traced(images, np.array([0]), ["a.png"])
+    stored = (out.astype(int) + 1).clip(0, 255).astype(np.uint8)
+    back = made.restore(stored, np.array([0]), ["a.png"], traces)
     assert abs(back.astype(int) - images).max() <= 9
 
 

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
 from unlearnable.errors import expected
+from unlearnable.errors import needing as needing
 
 if TYPE_CHECKING:
     from unlearnable.keys import Key
     from unlearnable.protections.convolution import ReferenceSeed
+    from unlearnable.protections.settings import Status
 
 _LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
@@ -44,6 +46,19 @@ Blur = Annotated[
     float | None,
     typer.Option("--blur", metavar="P", help="p_b, upper end of the other taps. [default: 0.3 at K=3, 0.06 at K=9]"),
 ]
+NoiseFile = Annotated[
+    Path | None, typer.Option("--noise", metavar="FILE", help="Noise of an earlier run, in place of making it.")
+]
+Preset = Annotated[str | None, typer.Option("--preset", metavar="P", help="Noise: fast (default), paper or strong.")]
+Surrogate = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Noise: the surrogate; list models.")]
+Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Noise: of training the surrogate.")]
+NoiseSeed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Noise: tells runs of one key apart.")]
+Radius = Annotated[float | None, typer.Option("--radius", metavar="R", help="Noise: of 255 levels. [default: 8]")]
+Per = Annotated[str | None, typer.Option("--per", metavar="WHAT", help="Noise: picture (default) or class.")]
+Canvas = Annotated[
+    int | None,
+    typer.Option("--size", metavar="PX", help="Noise: side it is made on. [default: the pictures', up to 64]"),
+]
 Model = Annotated[str, typer.Option("--model", metavar="NAME", help="See: list models; or timm/NAME.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Passes over the pictures.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Pictures a step.")]
@@ -71,19 +86,13 @@ def secret(key: Path | None, seed: int | None) -> "Key | ReferenceSeed":
     return ReferenceSeed(seed)
 
 
-def options(kernel_size: int | None, blur: float | None) -> dict[str, Any]:
-    """Collect the options of a method that were given."""
-    given = {"kernel_size": kernel_size, "blur": blur}
+def options(**given: Any) -> dict[str, Any]:
+    """Collect the options of a method that were given.
+
+    >>> options(kernel_size=3, blur=None)
+    {'kernel_size': 3}
+    """
     return {name: value for name, value in given.items() if value is not None}
-
-
-@contextmanager
-def needing(extra: str) -> Iterator[None]:
-    """Say what to install where an import finds that an extra of the package is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise expected(f"the {extra} extra", f"no {error.name}", f"pip install 'unlearnable[{extra}]'") from None
 
 
 def print_json(report: Any) -> None:
@@ -102,18 +111,30 @@ def _rate(done: int, seconds: float) -> str:
     return f"{done / seconds:.0f} a second" if done >= seconds else f"{seconds / done:.0f} s each"
 
 
+class Tell(Protocol):
+    """Told how much is done and how much there is, and what else is worth a word."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show it."""
+        ...
+
+
 @contextmanager
-def telling(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress: a bar on a terminal, a line now and then elsewhere; on standard error, which is not for data."""
+def telling(what: str) -> Iterator[Tell]:
+    """Show progress: a bar on a terminal, a line now and then elsewhere; on standard error, which is not for data.
+
+    A bar is there from when something is done until all is, so that one can follow another.
+    """
     if not sys.stderr.isatty():
         last = started = time.monotonic()
 
-        def line(done: int, total: int) -> None:
+        def line(done: int, total: int, note: str = "") -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= _LINE_SECONDS:
                 last = now
-                typer.echo(f"{what}: {done:,} of {total:,} ({_rate(done, now - started)})", err=True)
+                rate = _rate(done, now - started)
+                typer.echo(f"{what}: {done:,} of {total:,} ({rate}{', ' * bool(note)}{note})", err=True)
 
         yield line
         return
@@ -125,7 +146,52 @@ def telling(what: str) -> Iterator[Callable[[int, int], None]]:
         def render(self, task: Any) -> Text:
             return Text(_rate(round(task.completed), task.elapsed) if task.completed and task.elapsed else "")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    words, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+    columns = (words, BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn(), note)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(what, total=None, note="")
+
+    def show(done: int, total: int, note: str = "") -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total, note=note)
+        if done == total:
+            bar.stop()
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
+@contextmanager
+def telling_noise() -> "Iterator[Callable[[Status], None]]":
+    """Show how far noise is, and after that what it cost."""
+    last: Status | None = None
+
+    def show(status: "Status") -> None:
+        nonlocal last
+        last = status
+        tell(status.done, status.total, _noise_words(status))
+
+    with telling("making noise") as tell:
+        yield show
+    if last is not None and not last.clean:
+        words = f"{last.total:,} steps, {last.gradients:,} pictures forward and backward"
+        typer.echo(f"made noise: {words}{'' if last.loss is None else f', loss {last.loss:.3f}'}", err=True)
+
+
+def _noise_words(status: "Status") -> str:
+    """Word what is known of noise in the making.
+
+    >>> from unlearnable.protections.settings import Status
+    >>> _noise_words(Status(3, 9, 1.5, 33.25, 500.0, 99)), _noise_words(Status(1, 9, None, None, 20.0, 9, clean=True))
+    ('loss 1.500, PSNR 33.2 dB, 8 min left', 'surrogate, 20 s left')
+    """
+    left = status.seconds_left
+    words = [
+        "surrogate" * status.clean,
+        "" if status.loss is None else f"loss {status.loss:.3f}",
+        "" if status.psnr is None else f"PSNR {status.psnr:.1f} dB",
+        f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left",
+    ]
+    return ", ".join(filter(None, words))

@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from unlearnable.cli.common import Blur, Classes, KernelSize, KeyFile, Method, Seed, options, secret
+from unlearnable.cli.common import (
+    Blur,
+    Canvas,
+    Classes,
+    KernelSize,
+    KeyFile,
+    Method,
+    NoiseFile,
+    Preset,
+    Radius,
+    Seed,
+    Surrogate,
+    options,
+    secret,
+)
 
 
 def preview(
@@ -17,6 +31,11 @@ def preview(
     classes: Classes = "folder",
     kernel_size: KernelSize = None,
     blur: Blur = None,
+    preset: Preset = None,
+    model: Surrogate = None,
+    radius: Radius = None,
+    size: Canvas = None,
+    noise: NoiseFile = None,
 ) -> None:
     """Draw a contact sheet.
 
@@ -24,6 +43,7 @@ def preview(
     """
     from unlearnable.pipeline import preview
 
-    given = options(kernel_size, blur)
-    preview(source, key=secret(key, reference_seed), out=out, method=method, options=given, classes=classes)
+    given = options(kernel_size=kernel_size, blur=blur, preset=preset, model=model, radius=radius, size=size)
+    secrets = secret(key, reference_seed)
+    preview(source, key=secrets, out=out, method=method, options=given, classes=classes, noise=noise)
     typer.echo(f"Wrote {out}.")

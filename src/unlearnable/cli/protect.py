@@ -7,18 +7,27 @@ import typer
 
 from unlearnable.cli.common import (
     Blur,
+    Canvas,
     Classes,
     Json,
     KernelSize,
     KeyFile,
     ManifestFile,
     Method,
+    NoiseFile,
+    NoiseSeed,
+    Per,
+    Preset,
+    Radius,
     Seed,
+    Steps,
+    Surrogate,
     Workers,
     options,
     print_json,
     secret,
     telling,
+    telling_noise,
 )
 
 
@@ -38,6 +47,14 @@ def protect(
     ] = None,
     kernel_size: KernelSize = None,
     blur: Blur = None,
+    preset: Preset = None,
+    model: Surrogate = None,
+    steps: Steps = None,
+    seed: NoiseSeed = None,
+    radius: Radius = None,
+    per: Per = None,
+    size: Canvas = None,
+    noise: NoiseFile = None,
     fraction: Annotated[
         float, typer.Option("--fraction", metavar="F", help="Share of the pictures to protect; the key chooses.")
     ] = 1.0,
@@ -55,21 +72,34 @@ def protect(
     from unlearnable.pipeline import protect
 
     secrets = secret(key, reference_seed)
-    with telling("protecting") as progress:
+    given = options(
+        kernel_size=kernel_size,
+        blur=blur,
+        preset=preset,
+        model=model,
+        steps=steps,
+        seed=seed,
+        radius=radius,
+        per=per,
+        size=size,
+    )
+    with telling_noise() as noise_progress, telling("protecting") as progress:
         report = protect(
             source,
             destination,
             key=secrets,
             method=method,
-            options=options(kernel_size, blur),
+            options=given,
             classes=classes,
             format=file_format,  # type: ignore[arg-type]  # checked there
             quality=quality,
             workers=workers,
             manifest=manifest,
+            noise=noise,
             fraction=fraction,
             strict=strict,
             progress=progress,
+            noise_progress=noise_progress,
         )
     for name, reason in report.failures:
         typer.echo(f"failed: {name!r}: {reason}", err=True)
@@ -87,4 +117,12 @@ def protect(
         f" {report.skipped:,} other files left alone."
     )
     typer.echo(f"Median quality: PSNR {report.psnr:.1f} dB, SSIM {report.ssim:.3f}.")
-    typer.echo(f"Publish {destination}. Keep the key and {report.manifest} to yourself.")
+    if report.lossy and report.noise_kept is not None:
+        typer.echo(
+            f"warning: {100 * report.noise_kept:.0f} % of the noise is left in {report.lossy:,} pictures stored as JPEG"
+            " or the like, which protect less;"
+            f" --format png --noise {report.noise} keeps all of it, in another destination",
+            err=True,
+        )
+    files = " and ".join(filter(None, (report.manifest, report.noise)))
+    typer.echo(f"Publish {destination}. Keep the key and {files} to yourself.")

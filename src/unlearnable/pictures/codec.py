@@ -179,6 +179,18 @@ def _metadata(image: Image.Image, kind: str) -> dict[str, Any]:
     return {name: value for name, value in kept.items() if value != b""}
 
 
+def keeps_all(picture: Picture, pixels: NDArray[np.unsignedinteger[Any]], to: Format) -> bool:
+    """Tell whether :func:`encode` would keep every sample as it is."""
+    kind = picture.format if to == "keep" else to.upper()
+    if kind in ("JPEG", "AVIF") or (kind == "GIF" and pixels.shape[2] > 1):
+        return False
+    return pixels.dtype == np.uint8 or _holds_16_bits(kind, pixels, picture.alpha)
+
+
+def _holds_16_bits(kind: str, pixels: NDArray[Any], alpha: NDArray[Any] | None) -> bool:
+    return kind == "PNG" or (kind == "TIFF" and pixels.shape[2] == 1 and alpha is None)
+
+
 def encode(picture: Picture, pixels: NDArray[np.unsignedinteger[Any]], to: Format, quality: int | None) -> bytes:
     """Write other pixels in place of a picture's own.
 
@@ -193,7 +205,7 @@ def encode(picture: Picture, pixels: NDArray[np.unsignedinteger[Any]], to: Forma
         if (alpha < np.iinfo(alpha.dtype).max).any():
             raise PictureError(f"transparency cannot be stored as {kind}")
         alpha = None
-    if pixels.dtype == np.uint16 and not (kind == "PNG" or (kind == "TIFF" and pixels.shape[2] == 1 and alpha is None)):
+    if pixels.dtype == np.uint16 and not _holds_16_bits(kind, pixels, alpha):
         pixels = (pixels >> np.uint16(8)).astype(np.uint8)
         alpha = None if alpha is None else (alpha >> np.uint16(8)).astype(np.uint8)
     with _reasons():

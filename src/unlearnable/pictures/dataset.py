@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,7 @@ def load(
     size: int | None = None,
     limit: int | None = None,
     in_memory: int | None = None,
+    turned: bool = True,
 ) -> Dataset:
     """Load the pictures of a source as people see them: upright, 8 bits, without alpha, CMYK as RGB.
 
@@ -114,6 +115,7 @@ def load(
     limit: pictures, at most, the first of each class in turn; by default all.
     in_memory: bytes of pictures, at most, that are held in memory; by default half of what the machine has. A larger
         set is decoded once into a file in the user's cache folder, and mapped from there.
+    turned: upright; False leaves pictures as they are stored, which is how protections are applied.
 
     Raises InputError where there are no pictures, none can be read, or their sizes differ.
     """
@@ -134,7 +136,7 @@ def load(
         if limit is not None:
             index = _balanced(labels, limit)
             chosen, labels = [good[place] for place in index], labels[index]
-        images, failures = _images(source, chosen, size, in_memory)
+        images, failures = _images(source, chosen, _Shape(size, turned), in_memory)
         skipped += failures.items()
         if not failures or len(chosen) == len(good):
             break
@@ -168,19 +170,26 @@ def _some(skipped: Sequence[tuple[str, str]]) -> str:
     return ", ".join(named) + (" ..." if len(skipped) > _NAMED else "")
 
 
+class _Shape(NamedTuple):
+    """What pictures are brought to: the side of a square, if one was named; upright, or as they are stored."""
+
+    size: int | None
+    turned: bool
+
+
 Chosen = Sequence[tuple[Entry, str | None]]
 """Pictures, and what tells whether their files have changed."""
 
 
 def _images(
-    source: Folder | Containers, chosen: Chosen, size: int | None, in_memory: int | None
+    source: Folder | Containers, chosen: Chosen, shape: _Shape, in_memory: int | None
 ) -> tuple[NDArray[np.uint8], dict[str, str]]:
     """Decode pictures into one array; return it, and by id why some of them are not in it."""
-    about = [_DECODING, str(source.root.resolve()), size, [(entry.id, stamp) for entry, stamp in chosen]]
+    about = [_DECODING, str(source.root.resolve()), *shape, [(entry.id, stamp) for entry, stamp in chosen]]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     if (kept := cache.find(key)) is not None:
         return kept
-    pictures = _decoded(source, [entry for entry, _ in chosen], size)
+    pictures = _decoded(source, [entry for entry, _ in chosen], shape)
     with cache.Making(key, in_memory) as making:
         images, failures = _gathered(pictures, len(chosen), making.allocate)
         return making.keep(images, failures), failures
@@ -217,11 +226,11 @@ def _shape(pixels: NDArray[np.uint8]) -> str:
 
 
 def _decoded(
-    source: Folder | Containers, entries: Sequence[Entry], size: int | None
+    source: Folder | Containers, entries: Sequence[Entry], shape: _Shape
 ) -> Iterator[tuple[Entry, NDArray[np.uint8] | str]]:
     """Go through pictures, decoded, or why they cannot be."""
     for are_arrays, pictures in groupby(payloads(source, entries), lambda item: isinstance(item[1], np.ndarray)):
-        with Pool(_read, size, 0 if are_arrays or len(entries) <= _FEW else cores()) as pool:
+        with Pool(_read, shape, 0 if are_arrays or len(entries) <= _FEW else cores()) as pool:
             for (entry, _), pixels in pool.map(pictures, _bytes):
                 yield entry, str(pixels) if isinstance(pixels, Lost) else pixels
 
@@ -235,19 +244,20 @@ def _bytes(task: tuple[Entry, Payload]) -> int:
         return 0
 
 
-def _read(size: int | None, task: tuple[Entry, Payload]) -> NDArray[np.uint8] | str:
+def _read(shape: _Shape, task: tuple[Entry, Payload]) -> NDArray[np.uint8] | str:
     """Read and decode one picture, or say why that cannot be: what the workers do."""
     _, payload = task
     try:
         if isinstance(payload, np.ndarray):
             if payload.shape[-1] in (1, 3):
-                return _seen(payload, size)
+                return _seen(payload, shape.size)
             return f"it has {payload.shape[-1]} channels, not 1 or 3: save it without alpha"
         data = Path(payload).read_bytes() if isinstance(payload, str) else payload
         if data is None:
             return "it holds no picture"
         picture = codec.decode(data)
-        return _seen(upright(picture.pixels, picture.info.get("exif")), size)
+        pixels = upright(picture.pixels, picture.info.get("exif")) if shape.turned else picture.pixels
+        return _seen(pixels, shape.size)
     except codec.PictureError as error:
         return str(error)
     except OSError as error:

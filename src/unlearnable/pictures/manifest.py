@@ -32,7 +32,8 @@ CREATE TABLE pictures (
     chosen INTEGER NOT NULL DEFAULT 1, -- to be protected, and not kept as it is
     status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'protected', 'kept', 'failed')),
     sha256 TEXT,                     -- of the published file; inside a container: of the picture's own bytes
-    scale REAL,                      -- what the key holder needs, beside the key, to take the protection off
+    scale REAL,                      -- what the key holder needs, beside the key, to take the protection off: a number,
+                                     -- or bytes; of noise in a lossy format the share that the format has kept
     psnr REAL,
     ssim REAL,
     sample BLOB,                     -- some samples of the original, to measure by how well it comes back
@@ -58,7 +59,7 @@ class Outcome:
 
     status: Status
     sha256: str | None = None
-    scale: float | None = None
+    trace: float | bytes | None = None
     psnr: float | None = None
     ssim: float | None = None
     sample: bytes | None = None
@@ -75,7 +76,7 @@ class Picture(NamedTuple):
     chosen: bool
     status: Status
     sha256: str | None
-    scale: float | None
+    trace: float | bytes | None
     sample: bytes | None
 
 
@@ -126,11 +127,9 @@ class Manifest:
         for name, value in wanted.items():
             if found.get(name) != value:
                 manifest.close()
-                raise expected(
-                    f"the options of the run that {path} records ({name}: {found.get(name)})",
-                    f"{name}: {value}",
-                    "use the same options, or another destination and manifest",
-                )
+                was, now = _difference(name, found.get(name), value)
+                remedy = "use the same options, or another destination and manifest"
+                raise expected(f"the options of the run that {path} records ({was})", now, remedy)
         return manifest
 
     @classmethod
@@ -315,19 +314,33 @@ class Manifest:
 
     def medians(self) -> tuple[float | None, float | None]:
         """Return the medians of PSNR (dB) and SSIM over the protected pictures; None where there are none."""
-        psnr, ssim = (self._median(column) for column in ("psnr", "ssim"))
-        return psnr, ssim
+        return self._median("psnr", "psnr IS NOT NULL"), self._median("ssim", "ssim IS NOT NULL")
 
-    def _median(self, column: Literal["psnr", "ssim"]) -> float | None:
-        known = f"FROM pictures WHERE {column} IS NOT NULL"
+    def _median(self, column: Literal["psnr", "ssim", "scale"], known: str) -> float | None:
+        known = f"FROM pictures WHERE {known}"
         (count,) = self._database.execute(f"SELECT count(*) {known}").fetchone()
         middle = f"SELECT {column} AS value {known} ORDER BY value LIMIT 2 - ? % 2 OFFSET (? - 1) / 2"
         (median,) = self._database.execute(f"SELECT avg(value) FROM ({middle})", (count, count)).fetchone()
         return None if median is None else float(median)
 
+    def traced_by_number(self) -> tuple[int, float | None]:
+        """Count the pictures that are traced by a number, and return its median; None where there are none."""
+        known = "status = 'protected' AND typeof(scale) = 'real'"
+        count = self._database.execute(f"SELECT count(*) FROM pictures WHERE {known}").fetchone()[0]
+        return count, self._median("scale", known)
+
     def failures(self) -> Iterator[tuple[str, str]]:
         """Go through the pictures that failed: id and reason."""
         yield from self._database.execute("SELECT id, error FROM pictures WHERE status = 'failed' ORDER BY number")
+
+
+def _difference(name: str, was: str | None, now: str) -> tuple[str, str]:
+    """Word how an option was and is; of several that are recorded as one, the first that differs."""
+    before, after = json.loads(was or "null"), json.loads(now)
+    if isinstance(before, dict) and isinstance(after, dict):
+        name = next(one for one in sorted(before | after) if before.get(one) != after.get(one))
+        was, now = json.dumps(before.get(name)), json.dumps(after.get(name))
+    return f"{name}: {was}", f"{name}: {now}"
 
 
 @contextlib.contextmanager

@@ -24,11 +24,11 @@ from torch import Tensor, nn, optim
 
 from unlearnable.attacks.base import cross_entropy, frozen
 from unlearnable.budgets import Linf
-from unlearnable.errors import expected
+from unlearnable.errors import InputError, expected
 from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections.crop_flip import CropFlip
 from unlearnable.protections.noise import Pattern, check_room
-from unlearnable.protections.settings import Settings, Status
+from unlearnable.protections.settings import RUN, Settings, Status
 from unlearnable.training.chance import derived, generator
 from unlearnable.training.checkpoint import Snapshot, load_run, save_run
 from unlearnable.training.loop import interruptible, seeded
@@ -44,6 +44,10 @@ _AT_ONCE_ELSEWHERE: Final = 1 << 17  # more makes a processor no faster, and tak
 _MEMORY: Final = 0.95  # share of the running loss that a step leaves
 _ENOUGH: Final = 100  # steps after which a surrogate must have learned something
 _CHANCE: Final = 0.98  # share of the loss of guessing that it must have come below
+
+
+class NotLearnedError(InputError):
+    """The surrogate does not learn, so that its noise would protect nothing."""
 
 
 class Perturb(Protocol):
@@ -257,6 +261,10 @@ class _Fit:
         if len(self.order) < 2 or (present > 0).sum() < 2:
             found = f"{len(self.order)} of {(present > 0).sum()}"
             raise expected("pictures of two classes at least", found, "add pictures of other classes, or use cuda")
+        if (present == 1).any():
+            alone = dataset.class_names[int((present == 1).argmax())]
+            remedy = "add pictures of it, or take it out"
+            raise expected("two pictures of each class at least", f"one of {alone!r}", remedy)
         shares = present[present > 0] / present.sum()
         self.guessing = float(-(shares * np.log(shares)).sum())  # the loss of a network that knows the shares alone
         self.batches = math.ceil(len(self.order) / settings.batch_size)
@@ -275,8 +283,8 @@ class _Fit:
             patterns: Pattern = np.zeros(shape, np.int8)
             if state is not None:
                 about = self._about() | about
-                if (state / "run.safetensors").exists():
-                    snapshot = load_run(state / "run.safetensors", about, parts, optimizer)
+                if (state / RUN).exists():
+                    snapshot = load_run(state / RUN, about, parts, optimizer)
                 patterns = _mapped(state, shape, model)
             started, began = time.monotonic(), self._passes(snapshot.step)
             saved = started
@@ -287,7 +295,7 @@ class _Fit:
                         snapshot.gradients = meter.count
                         if isinstance(patterns, np.memmap):
                             patterns.flush()
-                        save_run(state / "run.safetensors", about, snapshot, parts, optimizer)
+                        save_run(state / RUN, about, snapshot, parts, optimizer)
 
                 while snapshot.step < self.total:
                     self._one(snapshot, model, optimizer, held, patterns)
@@ -297,8 +305,9 @@ class _Fit:
                         done = self._passes(snapshot.step)
                         left = (now - started) * (self._passes(self.total) - done) / max(1, done - began)
                         loss, error = snapshot.totals.tolist()
-                        psnr = -10 * math.log10(error) if error else math.inf
-                        progress(Status(snapshot.step, self.total, loss, psnr, left))
+                        known = error > 0  # not where there is nothing to train
+                        psnr = -10 * math.log10(error) if known else None
+                        progress(Status(snapshot.step, self.total, loss if known else None, psnr, left, meter.count))
                     if interrupted() or now - saved > _SAVE_SECONDS or snapshot.step == self.total:
                         save()
                         saved = now
@@ -431,11 +440,9 @@ class _Fit:
 
     def _check_learned(self, loss: float, step: int) -> None:
         if loss > _CHANCE * self.guessing:
-            raise expected(
-                f"a surrogate that learns the protected pictures (a loss below {_CHANCE * self.guessing:.2f})",
-                f"{loss:.2f} after {step} steps, as by guessing",
-                "raise --steps, or choose another --model",
-            )
+            wanted = f"a surrogate that learns the protected pictures (a loss below {_CHANCE * self.guessing:.2f})"
+            found = f"{loss:.2f} after {step} steps, as by guessing"
+            raise NotLearnedError(expected(wanted, found, "raise --steps, or choose another --model"))
 
 
 def _whole(noise: Tensor, levels: int) -> Pattern:

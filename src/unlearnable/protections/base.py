@@ -20,6 +20,10 @@ Images = NDArray[np.unsignedinteger[Any]]
 Labels = NDArray[np.integer[Any]]
 """(count,) integers: the place of each picture's class in ``class_names``."""
 
+Traces = NDArray[Any]
+"""(count,): what it takes, beside the key, to take the protection off each picture: a float64, or an object that is
+a number, bytes, or None where it is not known."""
+
 
 class Classed(Protocol):
     """Whatever knows its classes: a data set in memory, or a source of pictures on disk."""
@@ -40,12 +44,12 @@ class Perturbation(ABC):
         return self.apply_traced(images, labels, ids)[0]
 
     @abstractmethod
-    def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, NDArray[np.float64]]:
-        """Return the protected pictures and, for each, the number that :meth:`restore` needs beside the key."""
+    def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, Traces]:
+        """Return the protected pictures and, for each, what :meth:`restore` needs beside the key."""
 
     @abstractmethod
     def restore(
-        self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64], noise: float = ROUNDING
+        self, images: Images, labels: Labels, ids: Sequence[str], traces: Traces, noise: float = ROUNDING
     ) -> Images:
         """Take the protection off again, as well as the stored precision allows.
 

@@ -31,6 +31,7 @@ from unlearnable.protections.base import (
     Labels,
     Perturbation,
     Protection,
+    Traces,
     check_images,
     protections,
 )
@@ -348,14 +349,14 @@ class ClasswiseConvolution(Perturbation):
         return out, highest / bank.unit
 
     def restore(
-        self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64], noise: float = ROUNDING
+        self, images: Images, labels: Labels, ids: Sequence[str], traces: Traces, noise: float = ROUNDING
     ) -> Images:
         """Undo the convolution (see :mod:`unlearnable.protections.deconvolution`); ``ids`` play no part."""
         from unlearnable.protections.deconvolution import deconvolve
 
         check_images(images, labels, len(self.class_names))
         bank, scale = self.setting(*images.shape[1:3])
-        return deconvolve(images, labels, traces, bank, scale, reflect=self.style == "keyed", noise=noise)
+        return deconvolve(images, labels, traces.astype(float), bank, scale, reflect=self.style == "keyed", noise=noise)
 
     def digests(self) -> dict[str, str]:
         """Return a digest of each class's filters, by class name; it tells nothing about them."""

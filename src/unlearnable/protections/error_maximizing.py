@@ -4,6 +4,8 @@ Fowl et al., "Adversarial Examples Make Strong Poisons", NeurIPS 2021. Targeted,
 in the order of their names (label + 1 modulo the number of classes); untargeted, it leads away from the label.
 """
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from unlearnable.errors import expected
 from unlearnable.protections.base import protections
-from unlearnable.protections.error_minimizing import AdditiveNoise
-from unlearnable.protections.settings import Settings
+from unlearnable.protections.error_minimizing import SURROGATE, AdditiveNoise
+from unlearnable.protections.settings import Settings, Status
 
 if TYPE_CHECKING:
     from torch import nn
 
     from unlearnable.pictures.dataset import Dataset
     from unlearnable.protections._bilevel import Member
+    from unlearnable.training.checkpoint import Epoch
 
 
 @protections.register("tap")
@@ -48,16 +51,26 @@ class TAP(AdditiveNoise):
         return Member(perturb=Unperturbed(), objective=None, transform=transform, shift=shift, ascend=ascend)
 
     def _surrogate(
-        self, data: "Dataset", seed: int, state: Path | None, device: str | None
+        self,
+        data: "Dataset",
+        seed: int,
+        state: Path | None,
+        device: str | None,
+        progress: Callable[[Status], None] | None,
     ) -> "Callable[[], nn.Module]":
         if self.settings().model.endswith(".safetensors"):
             return lambda: _loaded(Path(self.settings().model), data)
-        return lambda: self._trained(data, seed, state, device)
+        return lambda: self._trained(data, seed, state, device, progress)
 
-    def _trained(self, data: "Dataset", seed: int, state: Path | None, device: str | None) -> "nn.Module":
+    def _trained(
+        self,
+        data: "Dataset",
+        seed: int,
+        state: Path | None,
+        device: str | None,
+        progress: Callable[[Status], None] | None,
+    ) -> "nn.Module":
         """Train a network on the clean pictures; with a state, it goes on where it stopped."""
-        import math
-
         from unlearnable.training.chance import derived
         from unlearnable.training.loop import train
         from unlearnable.training.recipes import named
@@ -68,12 +81,27 @@ class TAP(AdditiveNoise):
         recipe = named("erm", epochs=epochs, batch_size=settings.batch_size, crop=crop)
         return train(
             data,
-            model=super()._surrogate(data, seed, state, device),
+            model=super()._surrogate(data, seed, state, device, progress),
             recipe=recipe,
             seed=derived(seed, "surrogate") % 2**32,
             device=device,
-            checkpoint=None if state is None else state / "surrogate.safetensors",
+            checkpoint=None if state is None else state / SURROGATE,
+            progress=None if progress is None else _as_status(progress, settings.batch_size),
         ).model
+
+
+def _as_status(progress: Callable[[Status], None], batch_size: int) -> "Callable[[int, int, Epoch | None], None]":
+    """Tell of a training in the words of the noise."""
+    started, first, loss = time.monotonic(), 0, None
+
+    def tell(done: int, total: int, epoch: "Epoch | None") -> None:
+        nonlocal first, loss
+        first = first or done - 1  # of the steps of this time
+        loss = loss if epoch is None else epoch.loss
+        left = (time.monotonic() - started) * (total - done) / (done - first)
+        progress(Status(done, total, loss, None, left, done * batch_size, clean=True))
+
+    return tell
 
 
 def _loaded(path: Path, data: "Dataset") -> "nn.Module":

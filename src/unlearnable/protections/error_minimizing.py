@@ -5,7 +5,9 @@ Xu, Chen and Sun, "Stable Unlearnable Example", AAAI 2024 (SEM). The three diffe
 noise is made, and in how the surrogate is trained; the loop is one (:mod:`unlearnable.protections._bilevel`).
 """
 
+import hashlib
 import json
+import shutil
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -16,12 +18,12 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from unlearnable.budgets import Linf
-from unlearnable.errors import expected
+from unlearnable.errors import expected, needing
 from unlearnable.keys import Key
 from unlearnable.pictures.destination import publish, writing
 from unlearnable.protections.base import Classed, Protection, protections
 from unlearnable.protections.noise import Noise
-from unlearnable.protections.settings import Settings, Status, preset
+from unlearnable.protections.settings import RUN, Settings, Status, preset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from unlearnable.pictures.dataset import Dataset
     from unlearnable.protections._bilevel import Member
     from unlearnable.training.objectives import Objective
+
+SURROGATE: Final = "surrogate.safetensors"
+"""The file, in the folder of a run, of a surrogate that is trained beforehand."""
 
 _BORDER: Final = 8  # the canvas's side is so many times the black border that views are cut from: 4 pixels of 32
 
@@ -90,10 +95,12 @@ class AdditiveNoise(Protection):
         :func:`unlearnable.protections._bilevel.fit_noise`); as secret as the key, and the caller's to remove.
         """
         from unlearnable.pictures.dataset import Dataset
-        from unlearnable.protections._bilevel import fit_noise
+
+        with needing("train"):
+            from unlearnable.protections._bilevel import NotLearnedError, fit_noise
 
         if not isinstance(dataset, Dataset):
-            raise expected("pictures to make noise for", "class names alone", "from Python: fit(dataset, key)")
+            raise expected("pictures to make noise for", "class names alone", "give it a data set")
         order = np.array(sorted(range(len(dataset)), key=dataset.ids.__getitem__), np.int64)
         data = _sorted_classes(dataset)
         height, width, _ = data.images.shape[1:]
@@ -101,26 +108,31 @@ class AdditiveNoise(Protection):
             raise expected("square pictures", f"{width} x {height}", "load them with a size")
         ids = tuple(data.ids[place] for place in order.tolist())
         if state is not None:
-            self._claim(state, key)
+            self._claim(state, key, data)
             if (done := state / "noise.safetensors").exists():
-                return _checked(Noise.load(done), data, ids)
+                return Noise.load(done)
         seed = int.from_bytes(key.derive("noise", type(self).__name__, {"seed": self.seed}), "little")
         settings = self.settings()
         budget = Linf.of_255(self.radius)
-        fitted = fit_noise(
-            data,
-            network=self._surrogate(data, seed, state, device),
-            member=self.member(height),
-            settings=settings,
-            radius=budget,
-            seed=seed,
-            order=order,
-            per_class=self.per == "class",
-            state=state,
-            about={"method": type(self).__name__, "model": settings.model},
-            device=device,
-            progress=progress,
-        )
+        try:
+            fitted = fit_noise(
+                data,
+                network=self._surrogate(data, seed, state, device, progress),
+                member=self.member(height),
+                settings=settings,
+                radius=budget,
+                seed=seed,
+                order=order,
+                per_class=self.per == "class",
+                state=state,
+                about={"method": type(self).__name__, "model": settings.model},
+                device=device,
+                progress=progress,
+            )
+        except BaseException as error:
+            if state is not None and (isinstance(error, FloatingPointError | NotLearnedError) or not _begun(state)):
+                shutil.rmtree(state, ignore_errors=True)  # there is nothing to go on from
+            raise
         noise = Noise(
             data.class_names,
             ids,
@@ -135,13 +147,21 @@ class AdditiveNoise(Protection):
         (state / "noise.npy").unlink(missing_ok=True)
         return Noise.load(done)
 
-    def _claim(self, state: Path, key: Key) -> None:
+    def _claim(self, state: Path, key: Key, data: "Dataset") -> None:
         """Enter the options of a run in its folder. Raises InputError, and says which, where a run had others."""
         path = state / "options.json"
-        options = {"method": type(self).__name__, "key": key.check_value, **self.parameters()}
-        with writing(path):
-            state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists():
+        digest = hashlib.sha256(json.dumps([data.fingerprint(), data.ids]).encode()).hexdigest()
+        options = {
+            "method": type(self).__name__,
+            "key": key.check_value,
+            **self.parameters(),
+            "size": data.images.shape[1],
+            "pictures": f"{len(data)} with digest {digest[:12]}",
+        }
+        if not _begun(state):
+            with writing(path):
+                shutil.rmtree(state, ignore_errors=True)
+                state.mkdir(parents=True, mode=0o700)
             publish(json.dumps(options).encode(), path.with_name(path.name + ".partial"), path)
             return
         found = json.loads(path.read_bytes())
@@ -154,7 +174,12 @@ class AdditiveNoise(Protection):
             )
 
     def _surrogate(
-        self, data: "Dataset", seed: int, state: Path | None, device: str | None
+        self,
+        data: "Dataset",
+        seed: int,
+        state: Path | None,
+        device: str | None,
+        progress: Callable[[Status], None] | None,
     ) -> "Callable[[], nn.Module]":
         """Return what gives the surrogate, as the loop is to begin with it."""
         from unlearnable.models import build
@@ -167,19 +192,15 @@ class AdditiveNoise(Protection):
         """Return what tells this method from its relatives, on a canvas of so many pixels."""
 
 
+def _begun(state: Path) -> bool:
+    """Tell whether the folder of a run holds anything that it could go on from."""
+    return any((state / name).exists() for name in (RUN, SURROGATE, "noise.safetensors"))
+
+
 def _check_levels(name: str, levels: float, least: float, most: float) -> None:
     if not least <= levels <= most:
         wanted = f"a {name} from {least:g} to {most:g} grey levels (of 255)"
         raise expected(wanted, f"{levels:g}", "the papers take 8")
-
-
-def _checked(noise: Noise, data: "Dataset", ids: tuple[str, ...]) -> Noise:
-    """Raise InputError for noise that an earlier run has made for other pictures, or in another order."""
-    shape = data.images.shape[1:]
-    if noise.ids != ids or noise.class_names != data.class_names or noise.by_class.shape[1:] != shape:
-        found = f"{len(noise.ids)} others in {noise.path}"
-        raise expected(f"noise for these {len(ids)} pictures", found, "remove the folder of the run to make it anew")
-    return noise
 
 
 def _sorted_classes(dataset: "Dataset") -> "Dataset":

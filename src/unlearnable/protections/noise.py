@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from unlearnable.errors import expected
 from unlearnable.pictures.destination import writing
-from unlearnable.protections.base import ROUNDING, Images, Labels, Perturbation, check_images
+from unlearnable.protections.base import ROUNDING, Images, Labels, Perturbation, Traces, check_images
 
 _FORMAT: Final = "unlearnable-noise-1"
 _CHUNK: Final = 1 << 24  # bytes that are copied at a time
@@ -72,34 +73,31 @@ class Noise(Perturbation):
         found: Pattern = self.by_class[label] if place is None else self.patterns[place]
         return found
 
-    def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, NDArray[np.float64]]:
-        """Add each picture's noise, brought to the picture's size; the traces are not needed and zero."""
+    def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, Traces]:
+        """Add each picture's noise, brought to the picture's size; the traces tell what was cut off, as bytes."""
         check_images(images, labels, len(self.class_names))
-        out = np.empty_like(images)
+        out, traces = np.empty_like(images), np.empty(len(images), object)
         for n, (image, label, id_) in enumerate(zip(images, labels.tolist(), ids, strict=True)):
-            out[n] = added(image, carried(self.pattern(label, id_), image.shape, self.radius))
-        return out, np.zeros(len(images))
-
-    def clipped(self, images: Images, labels: Labels, ids: Sequence[str]) -> list[bytes]:
-        """Return, for each picture before it is protected, what :meth:`restored` needs to give it back exactly."""
-        return [
-            _clipped(image, carried(self.pattern(label, id_), image.shape, self.radius))
-            for image, label, id_ in zip(images, labels.tolist(), ids, strict=True)
-        ]
-
-    def restored(self, images: Images, labels: Labels, ids: Sequence[str], records: Sequence[bytes | None]) -> Images:
-        """Take the noise off again: exactly, where pictures were stored without loss and :meth:`clipped` is given."""
-        check_images(images, labels, len(self.class_names))
-        out = np.empty_like(images)
-        for n, (image, label, id_, record) in enumerate(zip(images, labels.tolist(), ids, records, strict=True)):
-            out[n] = _removed(image, carried(self.pattern(label, id_), image.shape, self.radius), record)
-        return out
+            pattern = carried(self.pattern(label, id_), image.shape, self.radius)
+            out[n] = added(image, pattern)
+            traces[n] = _clipped(image, out[n], pattern)
+        return out, traces
 
     def restore(
-        self, images: Images, labels: Labels, ids: Sequence[str], traces: NDArray[np.float64], noise: float = ROUNDING
+        self, images: Images, labels: Labels, ids: Sequence[str], traces: Traces, noise: float = ROUNDING
     ) -> Images:
-        """Take the noise off; samples that were clipped come back as near as is known without a record of them."""
-        return self.restored(images, labels, ids, [None] * len(images))
+        """Take the noise off: exactly, where pictures were stored without loss and their traces are known.
+
+        Where a trace is a number, that share of the noise is taken off; where it is None, all of it, and samples that
+        were cut off come back as near as they can.
+        """
+        check_images(images, labels, len(self.class_names))
+        out = np.empty_like(images)
+        for n, (image, label, id_, trace) in enumerate(zip(images, labels.tolist(), ids, traces, strict=True)):
+            if image.shape[2] == 3 and (image == image[..., :1]).all():
+                image = image[..., :1]  # it was grey, in a format that knows only colours
+            out[n] = _removed(image, carried(self.pattern(label, id_), image.shape, self.radius), trace)
+        return out
 
     def digests(self) -> dict[str, str]:
         """Return a digest of each class's noise, by class name; it tells nothing about it."""
@@ -227,21 +225,18 @@ def _outward(protected: Images, levels: NDArray[np.int32], full: int) -> NDArray
     return outward
 
 
-def _clipped(image: Images, pattern: Pattern) -> bytes:
+def _clipped(image: Images, protected: Images, pattern: Pattern) -> bytes:
     """Write down how far samples that may have been cut off lay from that end; mostly 0, since ends attract."""
-    import zlib
-
     levels, full = _levels(image, pattern)
-    protected = added(image, pattern)
     where = _outward(protected, levels, full)
     distance = np.abs(image[where].astype(np.int32) - protected[where]).astype("<u2")
     return zlib.compress(distance.tobytes(), 9) if len(distance) else b""
 
 
-def _removed(protected: Images, pattern: Pattern, record: bytes | None) -> Images:
-    import zlib
-
+def _removed(protected: Images, pattern: Pattern, record: bytes | float | None) -> Images:
     levels, full = _levels(protected, pattern)
+    if isinstance(record, float):
+        return np.rint(protected - record * levels).clip(0, full).astype(protected.dtype)
     out = (protected - levels).clip(0, full)
     where = _outward(protected, levels, full)
     if record is not None:

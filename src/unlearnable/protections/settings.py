@@ -7,6 +7,9 @@ from typing import Final
 
 from unlearnable.errors import expected
 
+RUN: Final = "run.safetensors"
+"""The file, in the folder of a run, that it goes on from."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -39,15 +42,18 @@ class Settings:
 class Status:
     """How far a run is.
 
-    done, total: steps. loss: the surrogate's running loss on protected pictures. psnr: of the protected pictures, in
-    dB, running too. seconds_left: as far as one can tell.
+    done, total: steps. loss: the surrogate's running loss, on protected pictures, or on clean ones while it is trained
+    for TAP; psnr: of the protected pictures, in dB, running too; None before there is any. seconds_left: as far as one
+    can tell. gradients: pictures passed forward and backward so far. clean: a surrogate is trained on clean pictures.
     """
 
     done: int
     total: int
-    loss: float
-    psnr: float
+    loss: float | None
+    psnr: float | None
     seconds_left: float
+    gradients: int
+    clean: bool = False
 
 
 PRESETS: Final[Mapping[str, Settings]] = MappingProxyType(

@@ -1,0 +1,196 @@
+"""How a run comes by its perturbation: drawn from the key, made from the pictures, or read from a file."""
+
+import contextlib
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from unlearnable.errors import expected, needing
+from unlearnable.keys import Key
+from unlearnable.pictures import codec
+from unlearnable.pictures.dataset import Dataset, load
+from unlearnable.pictures.destination import writing
+from unlearnable.pictures.folder import Folder
+from unlearnable.pictures.samples import Samples
+from unlearnable.pictures.source import Containers, Payload, payloads
+from unlearnable.protections.base import Perturbation, Protection
+from unlearnable.protections.convolution import Convolution, ReferenceSeed
+from unlearnable.protections.error_minimizing import AdditiveNoise
+from unlearnable.protections.noise import Noise
+from unlearnable.protections.settings import Status
+
+_CANVAS: Final = (8, 64)  # pixels that the side of the canvas is chosen between, if it is not named
+_LOOK_PICTURES: Final = 32  # that noise is made for where it is only to be looked at
+_LOOK_STEPS: Final = 10
+
+NoiseProgress = Callable[[Status], None]
+"""Told after each step how far the noise is."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Class names alone: all that CUDA has to know of its pictures."""
+
+    class_names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class NoiseFiles:
+    """Where the noise of a run lies: beside its manifest, and as secret."""
+
+    manifest: Path
+
+    @property
+    def noise(self) -> Path:
+        """The file of the finished noise."""
+        return self.manifest.with_name(self.manifest.name + ".noise.safetensors")
+
+    @property
+    def state(self) -> Path:
+        """The folder that noise in the making is written down in."""
+        return self.manifest.with_name(self.manifest.name + ".noise-run")
+
+    def keep(self, noise: Noise) -> Noise:
+        """Put noise that was made, or comes from another run, in its place; how it was made is not needed any more."""
+        if noise.path != self.noise:
+            with writing(self.noise):
+                if noise.path is not None and noise.path.parent == self.state:
+                    os.replace(noise.path, self.noise)
+                else:
+                    noise.save(self.noise)
+            noise = Noise.load(self.noise)
+        shutil.rmtree(self.state, ignore_errors=True)
+        return noise
+
+
+def fitted(
+    protection: Protection,
+    pictures: Folder | Containers,
+    names: Sequence[str],
+    key: Key | ReferenceSeed,
+    *,
+    classes: str,
+    files: NoiseFiles,
+    given: Path | None,
+    resumed: bool,
+    progress: NoiseProgress | None,
+) -> Perturbation:
+    """Return the perturbation of a run.
+
+    Noise is that of this run if it is finished, or what is given, or else made, from where it stopped.
+
+    names: of the classes that have pictures. given: the noise file of another run. resumed: this run has begun before.
+
+    Raises InputError for noise that does not fit, and whatever making it raises.
+    """
+    if not isinstance(protection, AdditiveNoise):
+        return _drawn(protection, names, key)
+    if files.noise.exists():
+        if not resumed and (given is None or not os.path.samefile(given, files.noise)):
+            remedy = "name it with --noise to use it, or move it away"
+            raise expected("no noise of an earlier run beside a new manifest", str(files.noise), remedy)
+        return _fitting(Noise.load(files.noise), protection, names)
+    if given is not None:
+        return _fitting(Noise.load(given), protection, names)
+    data = _canvases(protection, pictures, classes)
+    return protection.fit(data, _secret(key), state=files.state, progress=progress)
+
+
+def again(protection: Protection, names: Sequence[str], key: Key | ReferenceSeed, files: NoiseFiles) -> Perturbation:
+    """Return the perturbation that a finished run had. Raises InputError where its noise is gone."""
+    if not isinstance(protection, AdditiveNoise):
+        return _drawn(protection, names, key)
+    if not files.noise.exists():
+        raise expected("the noise of this run", f"nothing at {files.noise}", "put it back beside the manifest")
+    return Noise.load(files.noise)
+
+
+def to_look_at(
+    protection: Protection,
+    pictures: Folder | Containers,
+    names: Sequence[str],
+    key: Key | ReferenceSeed,
+    *,
+    classes: str,
+    given: Path | None,
+) -> Perturbation:
+    """Return a perturbation that looks like that of a run: noise is made in a few steps, for some of each class."""
+    if not isinstance(protection, AdditiveNoise):
+        return _drawn(protection, names, key)
+    if given is not None:
+        return _fitting(Noise.load(given), protection, names)
+    data = _canvases(protection, pictures, classes)
+    few = data.limit(max(_LOOK_PICTURES, 2 * len(data.class_names)))
+    return replace(protection, steps=_LOOK_STEPS, batch_size=_LOOK_PICTURES).fit(few, _secret(key))
+
+
+def _drawn(protection: Protection, names: Sequence[str], key: Key | ReferenceSeed) -> Perturbation:
+    """Draw a perturbation that depends on nothing but the key and the names of the classes."""
+    _check_distinct(names)
+    if isinstance(key, ReferenceSeed):
+        assert isinstance(protection, Convolution)  # noqa: S101 - no other takes one
+        return protection.fit(Names(names), key)
+    return protection.fit(Names(names), key)
+
+
+def _check_distinct(names: Sequence[str]) -> None:
+    """Raise InputError if two classes have names that only their encoding tells apart: the key takes them for one."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            found = f"{other!a} and {name!a}, which look the same"
+            raise expected("class names that differ", found, "merge the two classes, or rename one")
+
+
+def _secret(key: Key | ReferenceSeed) -> Key:
+    assert isinstance(key, Key)  # noqa: S101 - reference seeds are for CUDA
+    return key
+
+
+def _canvases(method: AdditiveNoise, pictures: Folder | Containers, classes: str) -> Dataset:
+    """Cut a canvas out of every picture, as it is stored: not turned upright, since noise is added to stored pixels."""
+    with needing("train"):  # said before pictures are gone through
+        import_module("unlearnable.protections._bilevel")
+    side = _side(pictures) if method.size is None else method.size
+    return load(pictures.root, classes=classes, size=side, turned=False)
+
+
+def _side(pictures: Folder | Containers) -> int:
+    """Choose a canvas: the shorter side of the first picture that can be read, from 8 to 64 pixels.
+
+    Raises InputError where none can be read.
+    """
+    least, most = _CANVAS
+    for _, payload in payloads(pictures, (entry for entry, _ in pictures.scan() if entry.error is None)):
+        with contextlib.suppress(codec.PictureError, OSError):
+            side = min(_decoded(payload).shape[:2])
+            return int(np.clip(side, least, most))
+    raise expected("pictures that can be read", f"none in {pictures.root}", "check the files")
+
+
+def _decoded(payload: Payload) -> Samples:
+    if isinstance(payload, str):
+        payload = Path(payload).read_bytes()
+    return codec.decode(payload or b"").pixels if payload is None or isinstance(payload, bytes) else payload
+
+
+def _fitting(noise: Noise, method: AdditiveNoise, names: Sequence[str]) -> Noise:
+    """Return noise. Raises InputError if it is of another method or radius, or without some class."""
+    wanted, found = (
+        f"{kind} of radius {radius}"
+        for kind, radius in ((type(method).__name__, int(method.radius)), (noise.method, noise.radius))
+    )
+    if wanted != found:
+        raise expected(f"noise of {wanted}", f"{found} in {noise.path}", "say its --method and --radius")
+    if more := [name for name in names if name not in noise.class_names]:
+        wanted = f"pictures of the {len(noise.class_names)} classes that {noise.path} was made for"
+        raise expected(wanted, f"others too ({more[0]!r})", "protect those into a destination of their own")
+    return noise
