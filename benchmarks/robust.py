@@ -129,7 +129,7 @@ def measure(
         pgd20=withstood(trained.model, tests),
         seconds=float(seconds[-1]),
         gradients=trained.gradients,
-        shares=[epoch[4:] for epoch in trained.history],
+        shares=[epoch[4:7] for epoch in trained.history],
         curve=[points[n + 1] | {"seconds": float(at)} for n, at in enumerate(seconds)],
         threads=torch.get_num_threads(),
         device=PLACE.type,

@@ -72,7 +72,7 @@ def test_an_accelerated_run_says_so_and_keeps_how_it_sorted(folders: tuple[Path,
     about = load_network(out)[1].training
     assert about["accelerate"]["kind"] == "BulletTrain"
     assert about["history"] == report["history"]
-    assert [sum(epoch[4:]) for epoch in report["history"]] == [pytest.approx(1)] * 2
+    assert [sum(epoch[4:7]) for epoch in report["history"]] == [pytest.approx(1)] * 2
     splits = np.array(about["splits"])
     assert splits.shape == (10, 3)
     assert (splits.sum(1) == 8).all()
@@ -103,6 +103,22 @@ def test_a_stronger_budget_is_worse_and_none_is_clean(trained: Path, folders: tu
     assert found[0] == 1
     assert found[0] >= found[1] >= found[2]
     assert found[2] < 0.5
+
+
+def test_the_best_epoch_by_held_out_pictures_is_kept(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "network"
+    said = run(
+        *("train", folders[0], "--test", folders[1], "--out", out, "--recipe", "adversarial", "--budget", "8/255"),
+        *("--epochs", 3, "--batch-size", 8, "--hold-out", 0.2, "--json"),
+    )
+    assert said.returncode == 0, said.stderr
+    report = json.loads(said.stdout)
+    scores = [epoch[-1] for epoch in report["history"]]
+    assert report["held_out"] == max(scores)
+    assert report["best_epoch"] == 1 + scores.index(max(scores))
+    assert (report["held_out_pictures"], report["judged_by"]) == (8, "pgd10, Linf 8/255")
+    assert report["gradients"] == 3 * 32 * (10 + 1)
+    assert unlearnable.evaluate(out, folders[1]).clean == report["clean_accuracy"]
 
 
 def test_curves_for_tensorboard(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -18,14 +18,11 @@ from unlearnable.budgets import Budget, Linf
 from unlearnable.errors import expected
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.training import evaluation
-from unlearnable.training.chance import generator
 from unlearnable.training.checkpoint import Network, load_network
 from unlearnable.training.distributed import local_device
-from unlearnable.training.precision import Precision, autocast, default_device
-from unlearnable.training.rsr.noise import noise_from
+from unlearnable.training.precision import Precision, default_device
 from unlearnable.training.smoothing import certify
 
-_BATCH: Final = 250  # pictures attacked at a time
 _RADII: Final = (0.25, 0.5, 1, 2, 4)  # of the curve of accuracy by radius, in radii of the budget
 _COLOURS: Final = {1: "grey", 3: "colour"}
 
@@ -109,22 +106,26 @@ def evaluate(
     _check(data, about, source)
     released = None if corruption_files is None else open_released(Path(corruption_files))
     sets = _corrupted(data, seed) if released is None else _read(released, about, limit)
-    place = local_device(device or default_device())
-    network = network.to(place).to(memory_format=torch.channels_last)
+    network = network.to(local_device(device or default_device())).to(memory_format=torch.channels_last)
     swept = [name for name, attack in chosen.items() if figures is not None and not isinstance(attack, AutoAttack)]
     tests = len(chosen) + len(swept) * (len(_RADII) - 1) + corruptions * len(CORRUPTIONS) * len(SEVERITIES)
     done = 0
 
-    def tell(share: float) -> None:
+    def tell(pictures: int) -> None:
         if progress is not None:
-            progress(round((done + share) * len(data)), tests * len(data))
+            progress(done * len(data) + pictures, tests * len(data))
+
+    def withstood(attack: Attack) -> NDArray[np.bool_]:
+        return evaluation.withstood(
+            network, attack, data.images, data.labels, precision=precision, seed=seed, progress=tell
+        )
 
     standing = evaluation.predictions(network, data.images, precision=precision) == data.labels
     clean = evaluation.Accuracy(int(standing.sum()), len(data))
     shares, worst = {}, standing.copy()
     curves: dict[str, list[Point]] = {}
     for name, attack in chosen.items():
-        right = standing & _withstood(network, attack, data, place, precision, seed, tell)
+        right = standing & withstood(attack)
         shares[name] = float(right.mean())
         worst &= right
         done += 1
@@ -133,7 +134,7 @@ def evaluate(
     for name in swept:
         for radius in _other_radii(budget):
             attack = attack_named(name, budget=type(budget)(radius))
-            right = standing & _withstood(network, attack, data, place, precision, seed, tell)
+            right = standing & withstood(attack)
             curves[name].append((radius, float(right.mean())))
             done += 1
         curves[name].sort()
@@ -215,26 +216,3 @@ def _read(released: Released, about: Network, limit: int | None) -> Iterator[tup
             ids = tuple(map(str, range(len(labels))))
             read = Dataset(images, labels, about.class_names, ids)
             yield name, read if limit is None else read.limit(limit)
-
-
-def _withstood(
-    network: torch.nn.Module,
-    attack: Attack,
-    data: Dataset,
-    place: torch.device,
-    precision: Precision,
-    seed: int,
-    tell: Callable[[float], None],
-) -> NDArray[np.bool_]:
-    """Attack every picture and return, (count,), which ones are still named rightly; ``tell`` hears the share done."""
-    kept = []
-    for start in range(0, len(data), _BATCH):
-        part = slice(start, start + _BATCH)
-        labels = torch.from_numpy(data.labels[part]).to(place)
-        images = torch.from_numpy(np.array(data.images[part])).to(place).permute(0, 3, 1, 2) / 255
-        with autocast(place, precision), noise_from(network, generator(place, seed, "noise", start)):
-            changed = attack(network, images, labels, generator(place, seed, "attack", start))
-            with torch.inference_mode():
-                kept.append((network(changed).argmax(1) == labels).cpu().numpy())
-        tell(min(start + _BATCH, len(data)) / len(data))
-    return np.concatenate(kept)

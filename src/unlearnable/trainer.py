@@ -16,6 +16,7 @@ from unlearnable.training import evaluation
 from unlearnable.training.bullettrain import accelerators
 from unlearnable.training.checkpoint import Epoch, Network, Split, save_network
 from unlearnable.training.distributed import is_first
+from unlearnable.training.holdout import best, held_out, judged_by
 from unlearnable.training.loop import train as run
 from unlearnable.training.precision import Precision
 from unlearnable.training.recipes import named as recipe_named
@@ -32,9 +33,11 @@ class TrainReport:
     """What training came to.
 
     checkpoint: the file with the network. gradients: pictures passed forward and backward, attacks included.
+    best_epoch: the one that was kept, where pictures were held out of training to choose by; held_out: share of those
+        that it names rightly, judged_by: under this attack, None for none; held_out_pictures: how many there are.
     clean_accuracy: share of the test pictures named rightly, with its 95 % interval (Wilson).
     history: of each epoch the number, mean loss, share named rightly in training, and seconds; with ``accelerate`` also
-        the shares of its pictures sorted as outlier, boundary and robust.
+        the shares of its pictures sorted as outlier, boundary and robust; and the share of held-out pictures.
     """
 
     checkpoint: str
@@ -46,6 +49,10 @@ class TrainReport:
     interval: tuple[float, float]
     seconds: float
     gradients: int
+    best_epoch: int | None = None
+    held_out: float | None = None
+    judged_by: str | None = None
+    held_out_pictures: int = 0
     history: list[Epoch] = field(default_factory=list)
 
 
@@ -61,13 +68,14 @@ def train(
     weights: str | os.PathLike[str] | None = None,
     size: int | None = None,
     limit: int | None = None,
+    hold_out: float | None = None,
     seed: int = 0,
     device: str | None = None,
     precision: Precision = "auto",
     tensorboard: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> TrainReport:
-    """Train a network on a folder of pictures and test its last epoch on another.
+    """Train a network on a folder of pictures and test it on another.
 
     Started again with the same arguments after an interruption, it goes on where it was, to the same numbers.
 
@@ -80,6 +88,9 @@ def train(
     weights: of a network trained before, to start from; the recipes finetune and linear-probe need them.
     size: side of the squares that pictures are brought to; without it all must have one size.
     limit: pictures of each folder, at most; the first of each class in turn.
+    hold_out: share of the training pictures, of each class, that is not trained on but tells the best epoch, by its
+        accuracy, under PGD-10 for recipes that train under attack (see :mod:`unlearnable.training.holdout`). Without it
+        the last epoch is kept. Test pictures choose nothing either way.
     tensorboard: a folder for the curves of loss and accuracy, as TensorBoard reads them.
 
     Raises InputError for whatever the caller can mend.
@@ -94,6 +105,7 @@ def train(
         raise expected("a file to write the checkpoint to", f"the folder {out}", f"name {out / 'network.safetensors'}")
     data, tests = load(source, size=size, limit=limit), load(test, size=size, limit=limit)
     check_alike(data, tests)
+    places = None if hold_out is None else held_out(data, hold_out, seed)
     channels, side = data.images.shape[3], data.images.shape[1]
     start = None if weights is None else Path(weights)
     network = partial(build, model, classes=len(data.class_names), channels=channels, size=side, weights=start)
@@ -106,6 +118,8 @@ def train(
         if epoch is not None:
             log("loss/train", epoch.loss, epoch.number)
             log("accuracy/train", epoch.accuracy, epoch.number)
+            if epoch.held_out is not None:
+                log("accuracy/held-out", epoch.held_out, epoch.number)
             for group in Split._fields if made.accelerate else ():
                 log(f"share/{group}", getattr(epoch, group), epoch.number)
 
@@ -116,14 +130,16 @@ def train(
         seed=seed,
         device=device,
         precision=precision,
+        held_out=places,
         checkpoint=state,
         progress=tell,
     )
     accuracy = evaluation.evaluate(trained.model, tests.images, tests.labels, precision=precision)
-    log("accuracy/test", accuracy.share, made.epochs)
+    chosen, judge = best(trained.history), judged_by(made)
+    log("accuracy/test", accuracy.share, made.epochs if chosen is None else chosen.number)
     told = {name: str(value) if isinstance(value, Budget) else value for name, value in (options or {}).items()}
     about = {"recipe": recipe, "options": told, "seed": seed, **made.spec(), "data": data.fingerprint()}
-    about |= {"history": trained.history, "splits": trained.splits}
+    about |= {"history": trained.history, "splits": trained.splits, "hold_out": hold_out}
     if is_first():
         made_of = Network(
             model=model,
@@ -136,16 +152,20 @@ def train(
         save_network(out, trained.model, made_of)
         state.unlink(missing_ok=True)
     return TrainReport(
-        str(out),
-        recipe,
-        accelerate,
-        model,
-        made.epochs,
-        accuracy.share,
-        accuracy.interval(),
-        time.monotonic() - started,
-        trained.gradients,
-        trained.history,
+        checkpoint=str(out),
+        recipe=recipe,
+        accelerate=accelerate,
+        model=model,
+        epochs=made.epochs,
+        clean_accuracy=accuracy.share,
+        interval=accuracy.interval(),
+        seconds=time.monotonic() - started,
+        gradients=trained.gradients,
+        best_epoch=None if chosen is None else chosen.number,
+        held_out=None if chosen is None else chosen.held_out,
+        judged_by=None if chosen is None or judge is None else f"pgd{judge.steps}, {judge.budget}",
+        held_out_pictures=0 if places is None else len(places),
+        history=trained.history,
     )
 
 

@@ -58,6 +58,10 @@ def train(
     seed: TrainingSeed = 0,
     size: Size = None,
     limit: Limit = None,
+    hold_out: Annotated[
+        float | None,
+        typer.Option("--hold-out", metavar="F", help="Keep the best epoch by this share of the training pictures."),
+    ] = None,
     device: Device = None,
     precision: Precision = "auto",
     tensorboard: Annotated[
@@ -67,7 +71,8 @@ def train(
 ) -> None:
     """Train a network.
 
-    Interrupted, the same command goes on from there. The last epoch is what is tested and kept.
+    Interrupted, the same command goes on from there. Test pictures choose nothing: the last epoch is what is tested
+    and kept, or with --hold-out the best by pictures that are not trained on.
     """
     with needing("train"):
         from unlearnable.budgets import parse
@@ -97,6 +102,7 @@ def train(
             size=size,
             limit=limit,
             seed=seed,
+            hold_out=hold_out,
             device=device,
             precision=precision,
             tensorboard=tensorboard,
@@ -113,6 +119,12 @@ def train(
         f"Trained {report.model} with {how} for {report.epochs} epochs in {report.seconds:.0f} s"
         f" ({report.gradients:,} pictures forward and backward)."
     )
+    if report.held_out is not None:
+        under = f", under {report.judged_by}" if report.judged_by else ""
+        typer.echo(
+            f"Kept epoch {report.best_epoch}: the best by {report.held_out_pictures:,} pictures held out of training"
+            f" ({100 * report.held_out:.1f} % named rightly{under})."
+        )
     typer.echo(
         f"It names {100 * report.clean_accuracy:.1f} % of the test pictures rightly"
         f" (95 % interval {100 * low:.1f} to {100 * high:.1f}, one seed). Checkpoint: {report.checkpoint}"

@@ -27,6 +27,8 @@ class Epoch(NamedTuple):
     """One pass over the pictures: its number, from 1; mean loss; share named rightly in training; seconds it took.
 
     outlier, boundary, robust: what share of the pictures an accelerated recipe sorted where; None with any other.
+    held_out: the share of held-out pictures named rightly after it (:mod:`unlearnable.training.holdout`); None where
+    nothing was held out.
     """
 
     number: int
@@ -36,6 +38,7 @@ class Epoch(NamedTuple):
     outlier: float | None = None
     boundary: float | None = None
     robust: float | None = None
+    held_out: float | None = None
 
 
 class Split(NamedTuple):

@@ -1,6 +1,7 @@
 """How many pictures a network names rightly, and how sure that figure is."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -8,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unlearnable.attacks.base import Attack
 from unlearnable.training.chance import generator
 from unlearnable.training.precision import Precision, autocast
 from unlearnable.training.rsr.noise import noise_from
 
+_ATTACKED: Final = 250  # pictures at a time
 _NORMAL_95: Final = 1.959964  # quantile of the normal distribution for a two-sided 95 % interval
 
 
@@ -56,6 +59,36 @@ def predictions(
             part = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
             named.append(model(part.permute(0, 3, 1, 2) / 255).argmax(1).cpu().numpy())
     return np.concatenate(named) if named else np.empty(0, np.int64)
+
+
+def withstood(
+    model: nn.Module,
+    attack: Attack,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    precision: Precision = "auto",
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> NDArray[np.bool_]:
+    """Attack pictures, (count, height, width, channels) uint8; return, (count,), which ones are still named rightly.
+
+    seed: of the attack and of the noise on the weights. progress: told how many pictures are done, now and then.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    kept = []
+    for start in range(0, len(images), _ATTACKED):
+        part = slice(start, start + _ATTACKED)
+        true = torch.from_numpy(labels[part]).to(device)
+        shown = torch.from_numpy(np.array(images[part])).to(device).permute(0, 3, 1, 2) / 255
+        with autocast(device, precision), noise_from(model, generator(device, seed, "noise", start)):
+            changed = attack(model, shown, true, generator(device, seed, "attack", start))
+            with torch.inference_mode():
+                kept.append((model(changed).argmax(1) == true).cpu().numpy())
+        if progress is not None:
+            progress(start + len(true))
+    return np.concatenate(kept)
 
 
 def evaluate(

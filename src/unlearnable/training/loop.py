@@ -1,5 +1,6 @@
 """The training loop: one for every recipe, network and device."""
 
+import hashlib
 import math
 import signal
 import threading
@@ -10,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -21,6 +24,7 @@ from unlearnable.training import distributed
 from unlearnable.training.augmentation import draw_moves, moved
 from unlearnable.training.chance import derived, generator
 from unlearnable.training.checkpoint import Epoch, Snapshot, Split, load_run, save_run
+from unlearnable.training.holdout import Judge
 from unlearnable.training.loader import batches
 from unlearnable.training.meter import GradientMeter
 from unlearnable.training.precision import Precision, autocast, default_device
@@ -66,6 +70,7 @@ def train(
     seed: int = 0,
     device: str | None = None,
     precision: Precision = "auto",
+    held_out: NDArray[np.int64] | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[int, int, Epoch | None], None] | None = None,
 ) -> Trained:
@@ -73,6 +78,9 @@ def train(
 
     model: builds the network, which takes floats on the 0 to 1 scale; called under the seed.
     device: of PyTorch; a GPU where there is one, if not given.
+    held_out: places of pictures that are not trained on: by them each epoch is judged, and the best one's network is
+        what comes out (see :mod:`unlearnable.training.holdout`). What that takes is counted neither among an epoch's
+        seconds nor in the gradients.
     checkpoint: where the run is written down once a minute, at Ctrl-C and at its end (with several processes: after
         each epoch), and goes on from if the file is there already, to the same numbers as if it had never stopped. It
         is the caller's to remove.
@@ -87,10 +95,14 @@ def train(
     _check(dataset, recipe)
     labels = torch.from_numpy(dataset.labels).to(place)
     height, width = dataset.images.shape[1:3]
-    in_epoch = math.ceil(len(dataset) / recipe.batch_size)
+    trained_on = np.setdiff1d(np.arange(len(dataset)), [] if held_out is None else held_out)
+    in_epoch = math.ceil(len(trained_on) / recipe.batch_size)
     steps = recipe.epochs * in_epoch
     about = {"recipe": recipe.spec(), "seed": seed, "data": dataset.fingerprint(), "precision": precision}
     average: AveragedModel | None = None
+    judge: Judge | None = None
+    if held_out is not None:
+        about["held_out"] = hashlib.sha256(held_out.tobytes()).hexdigest()
     with seeded(seed, place):
         network = _built(model, recipe).to(place).to(memory_format=torch.channels_last)
         parts: dict[str, nn.Module] = {"model": network}
@@ -103,6 +115,9 @@ def train(
         if recipe.ema is not None:
             averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
             parts["average"] = average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
+        if held_out is not None:
+            judge = Judge.of(network, dataset, held_out, recipe=recipe, precision=precision, seed=seed)
+            parts["best"] = judge.best
         optimizer = _optimizer(network, recipe)
         run = Snapshot(step=0, totals=torch.zeros(2, dtype=torch.float64, device=place))
         if checkpoint is not None and checkpoint.exists():
@@ -116,8 +131,9 @@ def train(
 
         saved = last = time.monotonic()
         _mode(network, recipe)
-        plan = _order(len(dataset), in_epoch, recipe.epochs, seed, run.step)
-        mine = (index[world.rank :: world.size] for index in plan)
+        plan = _order(len(trained_on), in_epoch, recipe.epochs, seed, run.step)
+        places = torch.from_numpy(trained_on)
+        mine = (places[index[world.rank :: world.size]] for index in plan)
         with closing(GradientMeter(network, run.gradients)) as meter, interruptible() as interrupted:
             for index, pictures, where in batches(dataset.images, place, mine):
                 for group in optimizer.param_groups:
@@ -150,7 +166,12 @@ def train(
                 run.seconds, last = run.seconds + now - last, now
                 finished = run.step % in_epoch == 0
                 if finished:
-                    _close_epoch(run, run.step // in_epoch, in_epoch, len(dataset), world)
+                    _close_epoch(run, run.step // in_epoch, in_epoch, len(trained_on), world)
+                    if judge is not None:
+                        with meter.paused():
+                            judge(network if average is None else average.module, run.history)
+                        _mode(network, recipe)
+                        last = time.monotonic()
                 if progress is not None and distributed.is_first():
                     progress(run.step, steps, run.history[-1] if finished else None)
                     last = time.monotonic()
@@ -162,6 +183,7 @@ def train(
                     raise KeyboardInterrupt
             gradients = meter.count
     trained = network if average is None else average.module
+    trained = trained if judge is None else judge.best
     return Trained(trained.requires_grad_(True).eval(), run.history, gradients, run.splits)
 
 

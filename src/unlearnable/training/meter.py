@@ -1,5 +1,7 @@
 """What a run costs, counted in a unit that no machine changes: one picture forward and backward through the network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +22,13 @@ class GradientMeter:
     def _see(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if torch.is_grad_enabled():
             self.count += len(inputs[0])
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what passes in the meantime."""
+        count = self.count
+        yield
+        self.count = count
 
     def close(self) -> None:
         """Stop counting."""
