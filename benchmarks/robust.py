@@ -1,16 +1,17 @@
 """Robust recipes, plain and accelerated by BulletTrain: what they cost, and how good the networks are.
 
     uv run benchmarks/robust.py train CIFAR/train --test CIFAR/test [--pictures 4000] [--epochs 8] [--seeds 0 1 2]
-    uv run benchmarks/robust.py table
+    uv run benchmarks/robust.py table [--figure FILE]
     uv run benchmarks/robust.py speed
 
 ``train`` trains every recipe by every way and seed, each to its last epoch, and measures it on test pictures that
-chose nothing: clean and under PGD-20, on fewer of them after each epoch too, for the curve of accuracy over time.
+chose nothing: clean, and under PGD-20 or, with AugMix, under the 15 corruptions at 5 severities (mean of all). On fewer
+of them it does so after each epoch too, for the curve of accuracy over time.
 Seconds are of training alone. A row for each is appended to ``results/robust.jsonl``, and what stands there already is
 not run again; ``--minutes`` stops in the middle of a run, and the same command goes on from there.
 
 ``table`` reads those rows: means over the seeds with the 95 % interval of the mean (Student), and the ratios of plain
-to accelerated in wall-clock time and in gradients, seed by seed.
+to accelerated in wall-clock time and in gradients, seed by seed; ``--figure`` draws the curves (PDF and PNG).
 
 ``speed`` times one step, in one run, by the median of rounds that take turns: of each recipe over the passes forward
 and backward that it cannot do without, of the same batch sizes through the same network, on tensors that lie ready.
@@ -23,33 +24,38 @@ import math
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from rows import append
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearnable.attacks import PGD, frozen
+from unlearnable.attacks.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from unlearnable.attacks.pgd import answers
 from unlearnable.budgets import Linf
 from unlearnable.models import models
 from unlearnable.pictures.dataset import Dataset, load
+from unlearnable.plots import COLOURS, MARKERS, STYLE, save
 from unlearnable.training.bullettrain import BulletTrain
 from unlearnable.training.chance import generator
-from unlearnable.training.checkpoint import Epoch
+from unlearnable.training.checkpoint import Epoch, Split
 from unlearnable.training.evaluation import Accuracy, evaluate
 from unlearnable.training.loop import train
+from unlearnable.training.objectives import Objective
 from unlearnable.training.precision import autocast, default_device
 from unlearnable.training.recipes import Recipe, named
 
 ROWS: Final = Path(__file__).parent / "results" / "robust.jsonl"
-RECIPES: Final = ("adversarial", "trades", "mart")
+RECIPES: Final = ("adversarial", "trades", "mart", "augmix")
 WAYS: Final[dict[str, BulletTrain | None]] = {"plain": None, "bullettrain": BulletTrain()}
 PLACE: Final = torch.device(default_device())
 
@@ -70,7 +76,7 @@ def train_all(options: argparse.Namespace) -> None:
     for seed in options.seeds:
         for name in options.recipes:
             for way in options.ways:
-                recipe = named(name, epochs=options.epochs, accelerate=WAYS[way])
+                recipe = named(name, epochs=options.epochs, batch_size=options.batch_size, accelerate=WAYS[way])
                 about = {
                     "recipe": name,
                     "way": way,
@@ -78,6 +84,7 @@ def train_all(options: argparse.Namespace) -> None:
                     "seed": seed,
                     "pictures": len(data),
                     "epochs": options.epochs,
+                    "batch_size": options.batch_size,
                     "tests": len(tests),
                     "spec": recipe.spec(),
                     "data": data.fingerprint(),
@@ -108,7 +115,7 @@ def measure(
         if epoch is not None:
             modes = [(module, module.training) for module in networks[0].modules()]
             few = tests.limit(options.curve)
-            point = {"epoch": epoch.number, "clean": clean(networks[0], few), "pgd20": withstood(networks[0], few)}
+            point = {"epoch": epoch.number} | accuracies(networks[0], few, about["recipe"])
             for module, mode in modes:
                 module.training = mode
             with curve.open("a") as file:
@@ -125,8 +132,7 @@ def measure(
         "robust",
         key=key,
         **about,
-        clean=clean(trained.model, tests),
-        pgd20=withstood(trained.model, tests),
+        **accuracies(trained.model, tests, about["recipe"]),
         seconds=float(seconds[-1]),
         gradients=trained.gradients,
         shares=[epoch[4:7] for epoch in trained.history],
@@ -139,8 +145,20 @@ def measure(
     curve.unlink()
 
 
-def clean(network: nn.Module, tests: Dataset) -> float:
-    return evaluate(network, tests.images, tests.labels).share
+def accuracies(network: nn.Module, tests: Dataset, recipe: str) -> dict[str, float]:
+    clean = evaluate(network, tests.images, tests.labels).share
+    if recipe == "augmix":
+        return {"clean": clean, "corrupted": corrupted(network, tests)}
+    return {"clean": clean, "pgd20": withstood(network, tests)}
+
+
+def corrupted(network: nn.Module, tests: Dataset) -> float:
+    shares = []
+    for name in CORRUPTIONS:
+        for severity in SEVERITIES:
+            changed = corrupt(tests.images, name, severity, ids=tests.ids)
+            shares.append(evaluate(network, changed, tests.labels).share)
+    return statistics.mean(shares)
 
 
 def withstood(network: nn.Module, tests: Dataset) -> float:
@@ -170,16 +188,21 @@ def rows() -> list[dict[str, Any]]:
 
 def print_table(options: argparse.Namespace) -> None:
     settings = sorted({setting(row) for row in rows()})
-    for model, pictures, epochs in settings:
-        print(f"{model}, {pictures:,} pictures, {epochs} epochs")
+    if options.figure:
+        draw(options.figure.with_suffix(""), settings)
+    for model, pictures, epochs, batch_size in settings:
+        print(f"{model}, {pictures:,} pictures, {epochs} epochs, batches of {batch_size}")
         found = {
-            (row["recipe"], row["way"], row["seed"]): row for row in rows() if setting(row) == (model, pictures, epochs)
+            (row["recipe"], row["way"], row["seed"]): row
+            for row in rows()
+            if setting(row) == (model, pictures, epochs, batch_size)
         }
         pairs = sorted({(recipe, way) for recipe, way, _ in found})
         for recipe, way in pairs:
+            measures = ("clean", hard(recipe))
             seeds = sorted(seed for one, other, seed in found if (one, other) == (recipe, way))
             of = [found[recipe, way, seed] for seed in seeds]
-            words = [f"{name} {spread([100 * row[name] for row in of])}" for name in ("clean", "pgd20")]
+            words = [f"{name} {spread([100 * row[name] for row in of])}" for name in measures]
             both = [
                 (found[recipe, "plain", seed], found[recipe, way, seed])
                 for seed in seeds
@@ -189,9 +212,7 @@ def print_table(options: argparse.Namespace) -> None:
                 words += [
                     f"{name} {spread([a[name] / b[name] for a, b in both])} x" for name in ("seconds", "gradients")
                 ]
-                words += [
-                    f"{name} lost {spread([100 * (a[name] - b[name]) for a, b in both])}" for name in ("clean", "pgd20")
-                ]
+                words += [f"{name} lost {spread([100 * (a[name] - b[name]) for a, b in both])}" for name in measures]
             print(f"  {recipe:12} {way:12} " + "; ".join(words))
             if any(of[0]["shares"][0]):
                 shares = np.mean([row["shares"] for row in of], 0)
@@ -201,8 +222,35 @@ def print_table(options: argparse.Namespace) -> None:
                 )
 
 
-def setting(row: dict[str, Any]) -> tuple[str, int, int]:
-    return row["model"], row["pictures"], row["epochs"]
+def hard(recipe: str) -> str:
+    return "corrupted" if recipe == "augmix" else "pgd20"
+
+
+def draw(path: Path, settings: list[tuple[str, int, int, int]]) -> None:
+    """Draw accuracy over training time, mean over the seeds: a row a setting, a panel a recipe."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.2 * len(RECIPES), 2.4 * len(settings)))
+        panels = figure.subplots(len(settings), len(RECIPES), squeeze=False)
+        for line, chosen in zip(panels, settings, strict=True):
+            for panel, recipe in zip(line, RECIPES, strict=True):
+                for way, colour, marker in zip(WAYS, COLOURS, MARKERS, strict=False):
+                    curves = [
+                        [(point["seconds"], 100 * point[hard(recipe)]) for point in row["curve"]]
+                        for row in rows()
+                        if setting(row) == chosen and (row["recipe"], row["way"]) == (recipe, way)
+                    ]
+                    if curves:
+                        seconds, accuracy = np.mean(curves, 0).T
+                        label = f"{way} ({len(curves)} seeds)"
+                        panel.plot(seconds, accuracy, color=colour, marker=marker, label=label)
+                        panel.legend(loc="lower right")
+                panel.set(title=recipe, xlabel="seconds of training", ylabel=f"{hard(recipe)}, %", xlim=(0, None))
+                panel.set_ylim(0)
+        save(figure, path)
+
+
+def setting(row: dict[str, Any]) -> tuple[str, int, int, int]:
+    return row["model"], row["pictures"], row["epochs"], row["batch_size"]
 
 
 def spread(values: list[float]) -> str:
@@ -227,30 +275,19 @@ def measure_speed(options: argparse.Namespace) -> None:
         said = answers(network, images).argmax(1)
     labels = torch.where(torch.arange(options.batch, device=PLACE) % 20 < 3, (said + 1) % 10, said)  # 15 % are wrong
     works: dict[str, Callable[[], None]] = {}
-    counts: dict[str, dict[str, float]] = {}
+    splits: dict[str, dict[str, int]] = {}
     for name in options.recipes:
         plain = named(name).objective
         # Held at 0.45, and the network as it is: the same split in every round.
         faster, memory = BulletTrain(momentum=1.0).over(plain)
         memory.to(PLACE).accuracy.fill_(0.45)
         for way, objective in (("plain", plain), ("bullettrain", faster)):
-            still = [buffer.clone() for buffer in network.buffers()]
-
-            def step(objective=objective, still=still) -> None:
-                with autocast(PLACE, "auto"):
-                    objective(network, images, labels, 0.0, rng).loss.backward()
-                network.zero_grad(set_to_none=True)
-                for buffer, value in zip(network.buffers(), still, strict=True):
-                    buffer.copy_(value)
-
+            work = f"{name} {way}"
+            works[work] = step = partial(one_step, network, objective, images, labels, rng)
             step()
-            outlier, boundary, robust = memory.split if way != "plain" else (0, options.batch, 0)
-            sizes = [boundary + robust] * 2 + [boundary] * 8
-            forward = [options.batch] * (way != "plain" or name == "trades") + [boundary + robust] * (way != "plain")
-            updates = [options.batch] * (1 if name == "adversarial" else 2)
-            works[f"{name} {way}"] = step
-            works[f"{name} {way} passes"] = partial(passes, network, images, labels, forward, sizes, updates)
-            counts[f"{name} {way}"] = {"outlier": outlier, "boundary": boundary, "robust": robust}
+            split = memory.split if way == "bullettrain" else Split(0, options.batch, 0)
+            works[f"{work} passes"] = partial(passes, network, images, labels, needed(name, way, split))
+            splits[work] = split._asdict()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(options.rounds + 1):
         for name, work in works.items():
@@ -260,7 +297,7 @@ def measure_speed(options: argparse.Namespace) -> None:
                 torch.cuda.synchronize()
             times[name].append(time.perf_counter() - start)
     found = {name: statistics.median(rounds[1:]) for name, rounds in times.items()}
-    over = {f"{name} over its passes": found[name] / found[f"{name} passes"] for name in counts}
+    over = {f"{name} over its passes": found[name] / found[f"{name} passes"] for name in splits}
     faster_by = {
         f"{name}: plain over accelerated": found[f"{name} plain"] / found[f"{name} bullettrain"]
         for name in options.recipes
@@ -273,29 +310,50 @@ def measure_speed(options: argparse.Namespace) -> None:
         device=PLACE.type,
         **over,
         **faster_by,
-        splits=counts,
+        splits=splits,
         seconds=found,
         torch=torch.__version__,
     )
 
 
-def passes(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    forward: Iterable[int],
-    sizes: Iterable[int],
-    updates: Iterable[int],
-) -> None:
-    """Make bare passes: forward alone, then to the gradient of the pictures, then to that of the weights."""
+def one_step(network: nn.Module, objective: Objective, images: Tensor, labels: Tensor, chance: torch.Generator) -> None:
+    """Make the passes of a step, and leave the network as it was."""
+    before = [buffer.clone() for buffer in network.buffers()]
+    with autocast(PLACE, "auto"):
+        objective(network, images, labels, 0.0, chance).loss.backward()
+    network.zero_grad(set_to_none=True)
+    for buffer, value in zip(network.buffers(), before, strict=True):
+        buffer.copy_(value)
+
+
+class Needed(NamedTuple):
+    """How many pictures the passes of a step are made of: forward alone, to their gradient, to that of the weights."""
+
+    forward: list[int]
+    attack: list[int]
+    update: list[int]
+
+
+def needed(name: str, way: str, split: Split) -> Needed:
+    count, attacked = sum(split), split.boundary + split.robust
+    if name == "augmix":
+        return Needed([count] * (way != "plain"), [], [count + 2 * split.boundary])
+    updates = [count] * (1 if name == "adversarial" else 2)
+    if way == "plain":
+        return Needed([count] * (name == "trades"), [count] * 10, updates)
+    return Needed([count, attacked], [attacked] * 2 + [split.boundary] * 8, updates)
+
+
+def passes(network: nn.Module, images: Tensor, labels: Tensor, of: Needed) -> None:
+    images, labels = images.repeat(3, 1, 1, 1).contiguous(memory_format=torch.channels_last), labels.repeat(3)
     with autocast(PLACE, "auto"):
         with frozen(network):
-            for count in forward:
+            for count in of.forward:
                 answers(network, images[:count])
-            for count in sizes:
+            for count in of.attack:
                 moved = images[:count].detach().requires_grad_()
                 torch.autograd.grad(functional.cross_entropy(network(moved), labels[:count]), moved)
-        losses = [functional.cross_entropy(network(images[:count]), labels[:count]) for count in updates]
+        losses = [functional.cross_entropy(network(images[:count]), labels[:count]) for count in of.update]
         sum(losses[1:], losses[0]).backward()
     network.zero_grad(set_to_none=True)
 
@@ -303,19 +361,21 @@ def passes(
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="what", required=True)
-    training, _, speed = (verbs.add_parser(name) for name in ("train", "table", "speed"))
+    training, table, speed = (verbs.add_parser(name) for name in ("train", "table", "speed"))
     training.add_argument("source", type=Path, metavar="DIR", help="pictures to train on, a subfolder a class")
     training.add_argument("--test", type=Path, required=True, metavar="DIR")
     training.add_argument("--pictures", type=int, default=4000, help="to train on, of each class in turn")
     training.add_argument("--tests", type=int, default=2000, help="to measure the last epoch on")
     training.add_argument("--curve", type=int, default=500, help="to measure each epoch on")
     training.add_argument("--epochs", type=int, default=8)
+    training.add_argument("--batch-size", type=int, default=128)
     training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     training.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     training.add_argument(
         "--minutes", type=float, default=math.inf, help="stop after so many; started again it goes on"
     )
     training.add_argument("--runs", type=Path, default=Path("robust-runs"), metavar="DIR", help="for unfinished runs")
+    table.add_argument("--figure", type=Path, metavar="FILE", help="draw the curves there")
     speed.add_argument("--rounds", type=int, default=15)
     speed.add_argument("--batch", type=int, default=128)
     for verb in (training, speed):
