@@ -228,11 +228,13 @@ def hard(recipe: str) -> str:
 
 def draw(path: Path, settings: list[tuple[str, int, int, int]]) -> None:
     """Draw accuracy over training time, mean over the seeds: a row a setting, a panel a recipe."""
+    recipes = [recipe for recipe in RECIPES if recipe in {row["recipe"] for row in rows()}]
+    words = {"pgd20": "accuracy under PGD-20, %", "corrupted": "accuracy on corruptions, %"}
     with rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * len(RECIPES), 2.4 * len(settings)))
-        panels = figure.subplots(len(settings), len(RECIPES), squeeze=False)
+        figure = Figure(figsize=(3.2 * len(recipes), 2.4 * len(settings)))
+        panels = figure.subplots(len(settings), len(recipes), squeeze=False)
         for line, chosen in zip(panels, settings, strict=True):
-            for panel, recipe in zip(line, RECIPES, strict=True):
+            for panel, recipe in zip(line, recipes, strict=True):
                 for way, colour, marker in zip(WAYS, COLOURS, MARKERS, strict=False):
                     curves = [
                         [(point["seconds"], 100 * point[hard(recipe)]) for point in row["curve"]]
@@ -244,7 +246,7 @@ def draw(path: Path, settings: list[tuple[str, int, int, int]]) -> None:
                         label = f"{way} ({len(curves)} seeds)"
                         panel.plot(seconds, accuracy, color=colour, marker=marker, label=label)
                         panel.legend(loc="lower right")
-                panel.set(title=recipe, xlabel="seconds of training", ylabel=f"{hard(recipe)}, %", xlim=(0, None))
+                panel.set(title=recipe, xlabel="seconds of training", ylabel=words[hard(recipe)], xlim=(0, None))
                 panel.set_ylim(0)
         save(figure, path)
 

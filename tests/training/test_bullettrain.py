@@ -318,7 +318,7 @@ def test_shares_of_every_step_and_epoch() -> None:
     assert all(sum(split) in (13, 14) for split in trained.splits)
     for number, epoch in enumerate(trained.history):
         shares = np.array(trained.splits[3 * number : 3 * number + 3]).sum(0) / 40
-        assert epoch[4:] == pytest.approx(shares)
+        assert epoch[4:7] == pytest.approx(shares)
         assert sum(shares) == pytest.approx(1)
     assert trained.splits[0].robust == 0  # the reference begins at 0
     assert trained.splits[-1].robust > 0
