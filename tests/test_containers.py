@@ -165,6 +165,57 @@ def test_verify_finds_a_changed_picture(images, labels, tmp_path, key):
     assert unlearnable.verify(tmp_path / "out.npz").changed == ["set.npz/000007"]
 
 
+def test_verify_finds_changed_labels(images, labels, tmp_path, key):
+    source = as_npz(tmp_path, images[:9], labels[:9])
+    unlearnable.protect(source, tmp_path / "out.npz", key=key, workers=0)
+    arrays = dict(np.load(tmp_path / "out.npz"))
+    arrays["labels"] = (arrays["labels"] + (np.arange(9) == 4)) % 3
+    np.savez(tmp_path / "out.npz", **arrays)
+    assert unlearnable.verify(tmp_path / "out.npz").changed == ["set.npz/000004"]
+
+
+def test_verify_finds_changed_class_names(images, labels, tmp_path, key):
+    source = as_cifar(tmp_path, images, labels)
+    unlearnable.protect(source, tmp_path / "out", key=key, workers=0)
+    meta = tmp_path / "out" / "batches.meta"
+    meta.write_bytes(meta.read_bytes().replace(b"class 1", b"class 7"))
+    assert unlearnable.verify(tmp_path / "out").changed == ["batches.meta"]
+    meta.unlink()
+    assert unlearnable.verify(tmp_path / "out").missing == ["batches.meta"]
+
+
+def test_verify_finds_damage_and_strangers(kind, images, labels, tmp_path, key):
+    source = kind[0](tmp_path, images, labels)
+    out = tmp_path / f"out{source.suffix}"
+    unlearnable.protect(source, out, key=key, workers=0)
+    container = out if out.is_file() else min(path for path in out.iterdir() if "meta" not in path.name)
+    container.write_bytes(container.read_bytes()[: container.stat().st_size // 2])
+    if out.is_dir():
+        (out / "stranger.jpg").write_bytes(b"x")
+    report = unlearnable.verify(out)
+    assert not report.ok
+    assert report.changed or report.missing
+    assert report.extra == (["stranger.jpg"] if out.is_dir() else [])
+
+
+def test_unlock_tells_of_a_container_that_is_gone(images, labels, tmp_path, key):
+    source = as_parquet(tmp_path, images, labels)
+    unlearnable.protect(source, tmp_path / "out", key=key, workers=0)
+    (tmp_path / "out" / "train-1.parquet").unlink()
+    report = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
+    assert (report.unlocked, report.failures) == (200, [("train-1.parquet", "it is not there")])
+
+
+def test_other_files_are_counted_and_links_stay_inside(images, labels, tmp_path, key):
+    source = as_parquet(tmp_path, images, labels)
+    (source / "README.md").write_text("hello")
+    assert unlearnable.protect(source, tmp_path / "out", key=key, workers=0).skipped == 1
+    (source / "train-1.parquet").rename(tmp_path / "elsewhere.parquet")
+    (source / "train-1.parquet").symlink_to(tmp_path / "elsewhere.parquet")
+    with pytest.raises(InputError, match="which leaves it"):
+        unlearnable.protect(source, tmp_path / "other", key=key, workers=0)
+
+
 def test_a_broken_picture_inside_a_container(images, labels, tmp_path, key):
     folder = as_tar(tmp_path, images[:5], labels[:5])
     with tarfile.open(folder / "shard.tar", "a") as tar:

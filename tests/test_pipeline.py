@@ -396,6 +396,62 @@ def test_only_black_pictures_cannot_be_protected(tmp_path, key):
         protect(tmp_path / "in", tmp_path / "out", key)
 
 
+@pytest.mark.parametrize("path", ["../precious.png", "a/../../precious.png", "{tmp}/precious.png"])
+def test_a_table_cannot_name_what_lies_outside(path, pictures, tmp_path, key):
+    (tmp_path / "precious.png").write_bytes(b"mine")
+    (tmp_path / "t.csv").write_text(f"cat/0.jpg,x\n{path.format(tmp=tmp_path)},y\n")
+    with pytest.raises(InputError, match="paths inside the source folder"):
+        protect(pictures, tmp_path / "out", key, classes=str(tmp_path / "t.csv"))
+    assert (tmp_path / "precious.png").read_bytes() == b"mine"
+
+
+def test_nothing_but_the_own_output_of_a_picture_that_went_bad_is_removed(pictures, tmp_path, key):
+    table = tmp_path / "t.csv"
+    table.write_text("cat/0.jpg,x\ncat/1.jpg,x\ncat,x\ndog,y\ndog/0.jpg,y\n")  # cat and dog are folders
+    options = {"classes": str(table)}
+    before = contents(pictures)
+    assert protect(pictures, tmp_path / "out", key, **options).protected == 3
+    (pictures / "cat" / "0.jpg").write_bytes(b"broken")
+    for _ in range(2):
+        report = protect(pictures, tmp_path / "out", key, **options)
+        assert contents(tmp_path / "out").keys() == {"cat/1.jpg", "dog/0.jpg"}
+        assert report.protected == 2
+    assert contents(pictures) == before | {"cat/0.jpg": b"broken"}
+    assert unlearnable.verify(tmp_path / "out").ok
+
+
+def test_a_folder_that_could_not_be_read_can_be_later(pictures, tmp_path, key, monkeypatch):
+    listdir = os.listdir
+
+    def refused(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    report = protect(pictures, tmp_path / "out", key)
+    assert (report.protected, report.failures) == (5, [("dog", "the folder cannot be read (Permission denied)")])
+    monkeypatch.undo()
+    report = protect(pictures, tmp_path / "out", key)
+    assert (report.pictures, report.protected, report.failed) == (10, 10, 0)
+
+
+def test_a_bad_picture_that_is_taken_away_is_forgotten(pictures, tmp_path, key):
+    (pictures / "cat" / "bad.jpg").write_bytes(b"bad")
+    assert protect(pictures, tmp_path / "out", key).failed == 1
+    (pictures / "cat" / "bad.jpg").unlink()
+    report = protect(pictures, tmp_path / "out", key)
+    assert (report.pictures, report.protected, report.failed) == (10, 10, 0)
+
+
+def test_an_output_that_lost_its_content_is_made_again(pictures, tmp_path, key):
+    protect(pictures, tmp_path / "out", key)
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out" / "cat" / "0.jpg").write_bytes(b"")
+    protect(pictures, tmp_path / "out", key)
+    assert contents(tmp_path / "out") == whole
+
+
 # --- verify and unlock
 
 

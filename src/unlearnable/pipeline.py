@@ -28,7 +28,7 @@ from unlearnable.pictures.destination import check_apart, claimed, publish, publ
 from unlearnable.pictures.folder import Folder
 from unlearnable.pictures.manifest import Found, Manifest, Outcome, Picture, speaking
 from unlearnable.pictures.samples import Samples, eight_bit
-from unlearnable.pictures.source import Containers, class_order, open_container, open_source, payloads
+from unlearnable.pictures.source import Containers, class_order, open_published, open_source, payloads
 from unlearnable.pictures.store import Block, Container
 from unlearnable.protections import protections
 from unlearnable.protections.base import ROUNDING, Perturbation, Protection
@@ -170,7 +170,7 @@ def protect(
                 for id_, error in book.failures():
                     raise _not_strict(id_, error)
             if isinstance(pictures, Folder):
-                book.reopen(lambda output: os.path.exists(os.path.join(destination, output)))
+                book.reopen(lambda output: _has_content(os.path.join(destination, output)))
             names = class_order(pictures, book.classes())
             if not names:
                 raise expected("pictures to protect", f"none in {source}", "check the path")
@@ -198,8 +198,7 @@ def protect(
             if isinstance(pictures, Folder):
                 paths = lambda row: (os.path.join(source, row.id), os.path.join(destination, row.output))  # noqa: E731
                 run.files(pool, book.pictures("pending"), paths)
-                for row in book.pictures("failed"):  # it may have been protected before it went bad
-                    Path(destination, row.output).unlink(missing_ok=True)
+                book.withdraw(lambda output: Path(destination, output).unlink(missing_ok=True))
             else:
                 for container in pictures.files:
                     target = destination if source.is_file() else destination / container.name
@@ -207,6 +206,7 @@ def protect(
                         run.container(pool, container, target)
                 for name in pictures.companions:
                     publish((source / name).read_bytes(), Path(partial, "companion"), destination / name)
+                    book.record_file(name, _file_digest(destination / name))
         counts = book.counts()
         psnr, ssim = book.medians()
         lossy, noise_kept = book.traced_by_number() if isinstance(perturbation, Noise) else (None, None)
@@ -250,6 +250,13 @@ def default_manifest(destination: Path) -> Path:
     """Return where the manifest of a destination lies unless it is named: beside it."""
     place = Path(os.path.abspath(destination))
     return place.with_name(place.name + ".manifest")
+
+
+def _has_content(path: str) -> bool:
+    """Tell whether a file is there and holds anything: a power cut can leave one that does not."""
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_size > 0
+    return False
 
 
 def _check_ours(destination: Path, book: Manifest) -> None:
@@ -442,6 +449,10 @@ class _Run(ABC):
     def write_down(self) -> None:
         """Make lasting what has been noted."""
 
+    def close(self, container: str, partial: Path) -> None:
+        """Make lasting what has been noted of a container, which is whole now."""
+        self.write_down()
+
     @abstractmethod
     def change_array(self, images: Samples, labels: NDArray[np.int64], rows: Sequence[Picture]) -> Samples:
         """Change an array of pictures, and note what became of each."""
@@ -475,7 +486,7 @@ class _Run(ABC):
         partial = Path(self.context.partial, "container")
         with writing(target), self.book.transaction():
             container.rewrite(partial, transform)
-            self.write_down()
+            self.close(container.name, partial)
             target.parent.mkdir(parents=True, exist_ok=True)
             partial.replace(target)
 
@@ -523,6 +534,10 @@ class _Protecting(_Run):
         with self.book.transaction():
             self.book.record(self._noted)
         self._noted = []
+
+    def close(self, container: str, partial: Path) -> None:
+        super().close(container, partial)
+        self.book.record_file(container, _file_digest(partial))
 
     def change_array(self, images: Samples, labels: NDArray[np.int64], rows: Sequence[Picture]) -> Samples:
         chosen = np.array([row.chosen for row in rows], bool)
@@ -599,66 +614,95 @@ def verify(
     """Compare every published picture with the manifest, byte by byte. Raises InputError where there is none."""
     destination = Path(destination)
     record = Path(manifest) if manifest is not None else default_manifest(destination)
-    changed: list[str] = []
-    missing: list[str] = []
-    extra: list[str] = []
+    found = _Differences()
     with speaking(record), Manifest.open(record) as book:
         counts = book.counts()
         right = None if key is None else book.about("key") == _check_value(key)
-        found = (
-            _container_digests(destination, book, extra)
-            if book.about("files")
-            else _file_digests(destination, book, extra)
-        )
-        for done, (row, digest) in enumerate(found, 1):
-            if digest is None:
-                missing.append(row.id)
-            elif digest != row.sha256:
-                changed.append(row.id)
+        compared = _compare_containers if book.about("files") else _compare_files
+        for done, _ in enumerate(compared(destination, book, found), 1):
             if progress and done % 500 == 0:
                 progress(done, sum(counts.values()))
-    ok = not (changed or missing or extra) and right is not False
-    return VerifyReport(ok, changed, missing, extra, counts["pending"], counts["failed"], right)
+    ok = not (found.changed or found.missing or found.extra) and right is not False
+    return VerifyReport(ok, found.changed, found.missing, found.extra, counts["pending"], counts["failed"], right)
+
+
+@dataclass
+class _Differences:
+    """Ids of pictures, and names of files, that are not as the manifest has them."""
+
+    changed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
 
 
 def _check_value(key: Key | ReferenceSeed) -> str:
     return f"reference seed {key.seed}" if isinstance(key, ReferenceSeed) else key.check_value
 
 
-def _file_digests(destination: Path, book: Manifest, extra: list[str]) -> Iterator[tuple[Picture, str | None]]:
-    """Go through the pictures that should be there, each with the digest of its file; and note what should not be."""
+def _compare_files(destination: Path, book: Manifest, found: _Differences) -> Iterator[None]:
+    """Compare pictures that are files of their own with the manifest; yields once for each."""
     for row in book.pictures():
         if row.status != "failed":
             try:
-                yield row, hashlib.sha256((destination / row.output).read_bytes()).hexdigest()
+                if _file_digest(destination / row.output) != row.sha256:
+                    found.changed.append(row.id)
             except FileNotFoundError:
-                yield row, None
+                found.missing.append(row.id)
             except OSError:
-                yield row, ""
+                found.changed.append(row.id)
+        yield
     for output in published(destination):
         known = book.find(output)
         if known is None or known.status == "failed":
-            extra.append(output)
+            found.extra.append(output)
 
 
-def _container_digests(destination: Path, book: Manifest, extra: list[str]) -> Iterator[tuple[Picture, str | None]]:
-    containers = _published_containers(destination, book)
-    present: set[str] = set()
-    for container in containers:
-        if container.path.is_file():
-            for block in container.read():
-                for id_, payload in zip(block.ids, block.payloads, strict=True):
-                    row = book.find(id_)
-                    if row is None or (row.status == "failed" and payload is not None):
-                        extra.append(id_)
-                    elif payload is not None:
-                        present.add(id_)
-                        yield row, hashlib.sha256(payload).hexdigest()
-    for row in book.pictures():
-        if row.status != "failed" and row.id not in present:
-            yield row, None
+def _compare_containers(destination: Path, book: Manifest, found: _Differences) -> Iterator[None]:
+    """Compare containers with the manifest: as files; and where one has changed, picture by picture."""
+    names, digests = book.about("files"), book.file_digests()
+    for name in names:
+        path = _place(destination, name)
+        container = open_published(path, name, book.about("classes"))
+        if not path.exists():
+            found.missing += [name] if container is None else [row.id for row in book.within(name)]
+        elif not path.is_file() or _file_digest(path) != digests.get(name):
+            before = len(found.changed) + len(found.missing) + len(found.extra)
+            try:
+                if container is not None and path.is_file():
+                    yield from _compare_pictures(container, book, found)
+            except (InputError, OSError):  # no container any more
+                found.changed.append(name)
+            if before == len(found.changed) + len(found.missing) + len(found.extra):
+                found.changed.append(name)
+        yield
     if destination.is_dir():
-        extra += [output for output in published(destination) if output not in book.about("files")]
+        found.extra += [output for output in published(destination) if output not in names]
+
+
+def _compare_pictures(container: Container, book: Manifest, found: _Differences) -> Iterator[None]:
+    present: set[str] = set()
+    labelled = book.about("classes") == "folder"
+    for block in container.read():
+        for id_, label, payload in zip(block.ids, block.labels, block.payloads, strict=True):
+            row = book.find(id_)
+            if row is None or (row.status == "failed" and payload is not None):
+                found.extra.append(id_)
+            elif payload is not None:
+                present.add(id_)
+                if hashlib.sha256(payload).hexdigest() != row.sha256 or (labelled and label != row.label):
+                    found.changed.append(id_)
+            yield
+    found.missing += [row.id for row in book.within(container.name) if row.id not in present]
+
+
+def _place(destination: Path, name: str) -> Path:
+    """Return where a container of a destination lies; the destination itself may be the only one."""
+    return destination / name if destination.is_dir() else destination
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -720,15 +764,18 @@ def unlock(
         book.bind(perturbation.digests())
         run = _Unlocking(book, _Context(perturbation, "keep", None, str(partial)), progress)
         with Pool(_unlock_one, run.context, cores() if workers is None else workers) as pool:
-            if files:
-                containers = _published_containers(destination, book)
-                for container in containers:
-                    target = out if destination.is_file() else out / container.name
-                    if not target.exists():
-                        run.container(pool, container, target)
-                for name in set(files) - {container.name for container in containers}:
-                    publish((destination / name).read_bytes(), Path(partial, "companion"), out / name)
-            else:
+            for name in files:
+                path, target = _place(destination, name), out if destination.is_file() else out / name
+                container = open_published(path, name, book.about("classes"))
+                if not path.is_file():
+                    run.failures.append((name, "it is not there"))
+                elif target.exists():
+                    continue
+                elif container is None:
+                    publish(path.read_bytes(), Path(partial, "companion"), target)
+                else:
+                    run.container(pool, container, target)
+            if not files:
                 rows = (row for row in book.pictures("protected", "kept") if not (out / row.output).exists())
                 run.files(pool, rows, lambda row: (str(destination / row.output), str(out / row.output)))
     return UnlockReport(
@@ -741,16 +788,6 @@ def unlock(
         run.changed,
         run.failures,
     )
-
-
-def _published_containers(destination: Path, book: Manifest) -> Sequence[Container]:
-    """Open the containers of a destination under the names that their pictures have in the manifest."""
-    if not destination.exists():
-        return []
-    if destination.is_file():
-        return [open_container(destination, book.about("files")[0], book.about("classes"))]
-    opened = open_source(destination, book.about("classes"))
-    return opened.files if isinstance(opened, Containers) else []
 
 
 def preview(
@@ -780,9 +817,7 @@ def preview(
     check_apart(source, out)
     if out.exists() and not (out.is_file() and out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"):
         raise expected("a new file, or an earlier sheet", f"something else at {out}", "name another with --out")
-    names = sorted({entry.label for entry, _ in pictures.scan() if entry.error is None})
-    if isinstance(pictures, Containers) and pictures.class_names is not None:
-        names = list(pictures.class_names)
+    names = class_order(pictures, {entry.label for entry, _ in pictures.scan() if entry.error is None})
     if not names:
         raise expected("pictures to protect", f"none in {source}", "check the path")
     perturbation = to_look_at(protection, pictures, names, key, classes=classes, given=given)

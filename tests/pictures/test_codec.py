@@ -122,6 +122,66 @@ def test_no_thumbnail_of_the_original_is_published(order, rng):
     assert b"kept" in out
 
 
+@pytest.mark.parametrize("strips", [1, 3])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_no_uncompressed_thumbnail_is_published(order, strips, rng):
+    """Samples of a thumbnail lie in strips, whose places lie in the directory or are pointed at from there."""
+    strip = b" the unprotected picture "
+    pack = lambda kind, *values: struct.pack(order + kind, *values)  # noqa: E731
+    head = (b"II" if order == "<" else b"MM") + pack("HI", 42, 8)
+    second_at = 8 + 2 + 12 + 4
+    lists_at = second_at + 2 + 2 * 12 + 4
+    data_at = lists_at + (8 * strips if strips > 1 else 0)
+    starts, lengths = [data_at + len(strip) * n for n in range(strips)], [len(strip)] * strips
+    at = (lists_at, lists_at + 4 * strips) if strips > 1 else (starts[0], lengths[0])
+    second = pack("H", 2) + pack("HHII", 0x0111, 4, strips, at[0]) + pack("HHII", 0x0117, 4, strips, at[1]) + bytes(4)
+    lists = pack(f"{2 * strips}I", *starts, *lengths) if strips > 1 else b""
+    first = pack("H", 1) + pack("HHIHH", 0x0112, 3, 1, 6, 0) + pack("I", second_at)
+    block = b"Exif\0\0" + head + first + second + lists + strip * strips
+    for kind in ("JPEG", "WEBP", "PNG"):
+        data = saved(draw_picture(rng), kind, exif=block)
+        assert data.count(strip) == strips
+        out = encode(decode(data), decode(data).pixels, "keep", None)
+        assert b"unprotected" not in out
+        assert opened(out).getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        b"<xap:Thumbnails><rdf:li>unprotected</rdf:li></xap:Thumbnails>",
+        b"<xmp:Thumbnails rdf:parseType='Resource'>unprotected</xmp:Thumbnails>",
+        b"<xapGImg:image>unprotected</xapGImg:image>",
+        b"<rdf:li xmpGImg:width='9' xmpGImg:image='unprotected'/>",
+    ],
+)
+def test_no_thumbnail_hides_behind_another_name(hidden, rng):
+    packet = b"<x><a b='kept'/>" + hidden + b"<c>kept</c></x>"
+    for kind in ("JPEG", "WEBP"):
+        picture = decode(saved(draw_picture(rng), kind, xmp=packet))
+        out = encode(picture, picture.pixels, "keep", None)
+        assert b"unprotected" not in out
+        assert out.count(b"kept") == 2
+    assert metadata.without_xmp_thumbnails(packet.decode().encode("utf-16")) == b""
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF"])
+def test_whatever_is_wrong_with_a_file_is_an_error_of_that_picture(kind, rng):
+    whole = saved(draw_picture(rng), kind)
+    reasons = []
+    for _ in range(60):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), 1 + int(rng.integers(8))):
+            data[at] = rng.integers(256)
+        cut = bytes(data[: rng.integers(1, len(data) + 1)]) if rng.random() < 0.3 else bytes(data)
+        try:
+            decode(cut)
+        except PictureError as error:
+            reasons.append(str(error))
+    assert reasons
+    assert all(len(reason.splitlines()) == 1 for reason in reasons)
+
+
 def test_no_preview_hides_elsewhere(rng):
     preview = b"\xff\xd8\xff the unprotected picture \xff\xd9"
     block = Image.Exif()

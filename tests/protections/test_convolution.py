@@ -363,8 +363,8 @@ def test_save_and_load(tmp_path):
     [
         ({"kernel_size": 4}, "odd kernel size"),
         ({"kernel_size": 33}, "odd kernel size"),
-        ({"blur": 0.0}, "blur above 0"),
-        ({"blur": 1.5}, "blur above 0"),
+        ({"blur": 0.0}, "a blur of 0.01"),
+        ({"blur": 1.5}, "a blur of 0.01"),
         ({"min_distance": 1.0}, "distance of at least 0"),
     ],
 )

@@ -60,7 +60,7 @@ def main() -> None:
         code = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
         code = _STOPPED
-    except (InputError, TyperException, FloatingPointError, MemoryError) as error:
+    except (InputError, TyperException, FloatingPointError, MemoryError, OSError) as error:
         if debug:
             raise
         _complain(_one_line(error))
@@ -73,6 +73,9 @@ def main() -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "expected memory for this work, found too little: use fewer --workers"
+    if isinstance(error, OSError):
+        place = "" if error.filename is None else f" at {error.filename}"
+        return f"expected files that can be read and written, found: {error.strerror or error}{place}"
     words = error.format_message() if isinstance(error, TyperException) else str(error)
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(words.split("\n")))
 

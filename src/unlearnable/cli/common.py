@@ -40,11 +40,13 @@ Classes = Annotated[
 ]
 KernelSize = Annotated[
     int | None,
-    typer.Option("--kernel-size", metavar="K", help="Side of the filters, odd. [default: by picture size, 3 to 9]"),
+    typer.Option("--kernel-size", metavar="K", help="Side of all filters, odd. [default: by picture size, 3 to 9]"),
 ]
 Blur = Annotated[
     float | None,
-    typer.Option("--blur", metavar="P", help="p_b, upper end of the other taps. [default: 0.3 at K=3, 0.06 at K=9]"),
+    typer.Option(
+        "--blur", metavar="P", help="p_b, upper end of the other taps; of 3x3 filters, without K. [default: 0.3]"
+    ),
 ]
 NoiseFile = Annotated[
     Path | None, typer.Option("--noise", metavar="FILE", help="Noise of an earlier run, in place of making it.")

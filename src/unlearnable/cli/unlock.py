@@ -41,5 +41,5 @@ def unlock(
     if report.psnr is not None:
         typer.echo(f"Median PSNR against the originals {report.psnr:.1f} dB; lowest:")
         for name, psnr in sorted(report.pictures_psnr.items(), key=lambda item: item[1])[:_SHOWN]:
-            typer.echo(f"  {psnr:.1f} dB  {name}")
+            typer.echo(f"  {psnr:.1f} dB  {name!r}")
     raise typer.Exit(1 if report.failed else 0)

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import struct
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -74,12 +73,14 @@ def _reasons() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken EXIF and the like: the picture itself is fine
             yield
+    except (PictureError, MemoryError):
+        raise
     except UnidentifiedImageError:
         raise PictureError("not a picture of a known format") from None
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, IndexError, KeyError, TypeError) as error:
-        raise PictureError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
     except Image.DecompressionBombError:
         raise PictureError(f"declares more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # there is no telling what a decoder makes of bytes that somebody else has written
+        raise PictureError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
 
 
 def decode(data: bytes) -> Picture:
@@ -195,7 +196,8 @@ def encode(picture: Picture, pixels: NDArray[np.unsignedinteger[Any]], to: Forma
     """Write other pixels in place of a picture's own.
 
     ``to``: the file format, "keep" for the picture's own. ``quality``: of JPEG, 1 to 100; by default the source's
-    own, but at least 90. All other formats are written without loss (AVIF at its highest quality).
+    own, but at least 90. All other formats are written without loss, but for AVIF (at its highest quality) and GIF
+    (at most 256 colours).
 
     Raises PictureError where the format cannot hold the picture.
     """

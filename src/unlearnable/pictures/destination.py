@@ -45,6 +45,8 @@ def claimed(destination: Path, *, single_file: bool) -> Iterator[Path]:
     try:
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (partial.exists() and os.path.samestat(os.fstat(claim), os.stat(partial))):
+                raise BlockingIOError  # the folder was another run's, which has just removed it
         except BlockingIOError:
             remedy = "wait until it is done, or choose another destination"
             raise expected("a destination of its own", f"another run at work on {destination}", remedy) from None

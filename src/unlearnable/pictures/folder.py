@@ -123,6 +123,9 @@ def read_table(path: Path) -> dict[str, str]:
                 if len(row) != 2 or not row[1]:
                     raise expected(shape, f"{row!r} in line {number} of {path}", "write path,label")
                 name, label = os.path.normpath(row[0]).replace(os.sep, "/"), row[1]
+                if os.path.isabs(name) or name.split("/")[0] == "..":
+                    found = f"{row[0]!r} in line {number} of {path}"
+                    raise expected("paths inside the source folder", found, "write paths relative to the source")
                 if table.setdefault(name, label) != label:
                     raise expected("one label a picture", f"two for {name!r} in {path}", "keep one of them")
     except FileNotFoundError:

@@ -31,7 +31,8 @@ CREATE TABLE pictures (
     source TEXT,                     -- size and time of the source file: a picture that changed is protected anew
     chosen INTEGER NOT NULL DEFAULT 1, -- to be protected, and not kept as it is
     status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'protected', 'kept', 'failed')),
-    sha256 TEXT,                     -- of the published file; inside a container: of the picture's own bytes
+    sha256 TEXT,                     -- of the published file; inside a container: of the picture's own bytes. A picture
+                                     -- that failed has one as long as an earlier copy of it may still be there
     scale REAL,                      -- what the key holder needs, beside the key, to take the protection off: a number,
                                      -- or bytes; of noise in a lossy format the share that the format has kept
     psnr REAL,
@@ -39,6 +40,10 @@ CREATE TABLE pictures (
     sample BLOB,                     -- some samples of the original, to measure by how well it comes back
     error TEXT
 );
+CREATE TABLE files (                 -- published containers, and files that belong to them
+    name TEXT PRIMARY KEY,
+    sha256 TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE INDEX pending ON pictures (number) WHERE status = 'pending';
 """
 
@@ -191,10 +196,15 @@ class Manifest:
     def add(self, pictures: Iterable[Found]) -> None:
         """Enter the pictures of the source, in its order. Those known already stay as they are, unless they changed.
 
+        Forgotten are pictures that never could be protected and are not in the source any more.
+
         Raises InputError where two would be published under one name.
         """
+        self._database.execute("CREATE TEMP TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY) WITHOUT ROWID")
         with self.transaction():
+            self._database.execute("DELETE FROM seen")
             for page in batched(pictures, _PAGE):
+                self._database.executemany("INSERT OR IGNORE INTO seen VALUES (?)", [(found.id,) for found in page])
                 rows = [(*picture[:4], "failed" if picture.error else "pending", picture.error) for picture in page]
                 try:
                     self._database.executemany(
@@ -206,6 +216,8 @@ class Manifest:
                     )
                 except sqlite3.IntegrityError:
                     raise self._clash(page) from None
+            unknown = "status IN ('failed', 'pending') AND sha256 IS NULL AND id NOT IN (SELECT id FROM seen)"
+            self._database.execute(f"DELETE FROM pictures WHERE {unknown}")
 
     def _clash(self, page: Iterable[Found]) -> InputError:
         ids: dict[str, str] = {}
@@ -266,6 +278,11 @@ class Manifest:
             yield from page
             number = page[-1].number
 
+    def within(self, container: str) -> Iterator[Picture]:
+        """Go through the pictures of a container that should be in its published copy."""
+        inside = f"{container}/"
+        return (row for row in self.pictures("pending", "protected", "kept") if row.id.startswith(inside))
+
     def look_up(self, ids: Iterable[str]) -> dict[str, Picture]:
         """Return the rows of some pictures, by id; of those alone that were not known to fail at the outset."""
         found = (row for id_ in ids for row in self._rows("WHERE id = ? AND error IS NULL", id_))
@@ -287,8 +304,8 @@ class Manifest:
     def record(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
         """Write down what became of pictures."""
         self._database.executemany(
-            "UPDATE pictures SET status = ?, sha256 = ?, scale = ?, psnr = ?, ssim = ?, sample = ?, error = ?"
-            " WHERE number = ?",
+            "UPDATE pictures SET status = ?, sha256 = coalesce(?, sha256), scale = ?, psnr = ?, ssim = ?, sample = ?,"
+            " error = ? WHERE number = ?",
             [(*astuple(outcome), number) for number, outcome in outcomes],
         )
 
@@ -298,6 +315,21 @@ class Manifest:
         gone = [(number,) for number, output in self._database.execute(query) if not exists(output)]
         with self.transaction():
             self._database.executemany("UPDATE pictures SET status = 'pending' WHERE number = ?", gone)
+
+    def withdraw(self, remove: Callable[[str], None]) -> None:
+        """Remove what was published of pictures that failed since, and forget it."""
+        for row in self.pictures("failed"):
+            if row.sha256 is not None:
+                remove(row.output)
+                self._database.execute("UPDATE pictures SET sha256 = NULL WHERE number = ?", (row.number,))
+
+    def record_file(self, name: str, sha256: str) -> None:
+        """Write down what a published container, or a file that belongs to one, holds."""
+        self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", (name, sha256))
+
+    def file_digests(self) -> dict[str, str]:
+        """Return what containers and their companions held when they were published, by name."""
+        return dict(self._database.execute("SELECT name, sha256 FROM files ORDER BY name"))
 
     def ids(self) -> Iterator[str]:
         """Go through the ids of all pictures, in the source's order."""

@@ -11,8 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EXIF_HEADER: Final = b"Exif\0\0"
-_THUMBNAIL_START, _THUMBNAIL_LENGTH = 0x0201, 0x0202
-_XMP_THUMBNAILS: Final = re.compile(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", re.DOTALL)
+_THUMBNAIL_START, _THUMBNAIL_LENGTH = 0x0201, 0x0202  # of one in JPEG
+_STRIP_STARTS, _STRIP_LENGTHS = 0x0111, 0x0117  # of one that is not compressed
+_SHORT: Final = 3  # a type of EXIF, of two bytes
+# Whatever the prefixes are: a list of thumbnails, and what such a list holds (namespace http://ns.adobe.com/xap/1.0/g/img/).
+_XMP_THUMBNAILS: Final = re.compile(
+    rb"""<([\w.-]+:Thumbnails)\b[^>]*(?<!/)>.*?</\1\s*>|<([\w.-]+:image)\b[^>]*(?<!/)>.*?</\2\s*>"""
+    rb"""|\s[\w.-]+:image\s*=\s*("[^"]*"|'[^']*')""",
+    re.DOTALL,
+)
 _EMBEDDED_JPEG: Final = re.compile(rb"\xff\xd8\xff.*?(?:\xff\xd9|\Z)", re.DOTALL)  # previews in makers' notes
 _PNG_XMP: Final = b"XML:com.adobe.xmp\0"
 _PNG_PROFILE: Final = b"Raw profile type "  # EXIF or XMP in hexadecimal digits, thumbnails and all
@@ -72,6 +79,15 @@ def without_thumbnail(exif: bytes) -> bytes:
     def number(kind: str, at: int) -> int:
         return int(struct.unpack_from(order + kind, block, start + at)[0])
 
+    def numbers(entry: int) -> list[int]:
+        """Read all the values of an entry: in it, or where it points."""
+        kind, size = ("H", 2) if number("H", entry + 2) == _SHORT else ("I", 4)
+        count = number("I", entry + 4)
+        at = entry + 8 if count * size <= 4 else number("I", entry + 8)
+        if count > len(exif):
+            raise struct.error("more values than bytes")
+        return [number(kind, at + size * i) for i in range(count)]
+
     try:
         first = number("I", 4)
         link = first + 2 + 12 * number("H", first)
@@ -85,6 +101,9 @@ def without_thumbnail(exif: bytes) -> bytes:
         spans = [(second, 2 + 12 * count + 4)]
         if _THUMBNAIL_START in values:
             spans.append((values[_THUMBNAIL_START], values.get(_THUMBNAIL_LENGTH, 0)))
+        places = {number("H", entry): entry for entry in entries}
+        if _STRIP_STARTS in places and _STRIP_LENGTHS in places:
+            spans += zip(numbers(places[_STRIP_STARTS]), numbers(places[_STRIP_LENGTHS]), strict=False)
     except struct.error:  # it points outside itself: readers differ in what they make of it, so none gets it
         return b""
     for at, length in spans:
@@ -98,8 +117,8 @@ def _blank(found: re.Match[bytes]) -> bytes:
 
 
 def without_xmp_thumbnails(packet: bytes) -> bytes:
-    """Cut the thumbnails out of an XMP packet."""
-    return _XMP_THUMBNAILS.sub(b"", packet)
+    """Cut the thumbnails out of an XMP packet; drop one in an encoding of two or four bytes, which is never used."""
+    return b"" if b"\0" in packet else _XMP_THUMBNAILS.sub(b"", packet)
 
 
 def is_deep_colour_png(data: bytes) -> bool:

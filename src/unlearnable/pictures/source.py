@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ from unlearnable.pictures.store import PICTURE_SUFFIXES, Container, Entry
 CONTAINER_SUFFIXES: Final = (".parquet", ".tar", ".npz")
 """What the names of container files end in, in lower case."""
 
-_CIFAR_META: Final = ("batches.meta", "meta")
+COMPANIONS: Final = ("batches.meta", "meta")
+"""Files that name the classes of the CIFAR batches beside them."""
 _KINDS: Final = "a folder of pictures, of parquet, tar or npz files or of CIFAR batches, or one such file"
 
 Payload = str | bytes | NDArray[np.unsignedinteger[Any]] | None
@@ -33,7 +34,8 @@ class Containers:
     classes: str = "folder"
     companions: Sequence[str] = ()
     """Files that belong to the format and are copied, by name."""
-    skipped: int = field(default=0, init=False)
+    skipped: int = 0
+    """Other files that lie beside them."""
 
     def scan(self) -> Iterator[tuple[Entry, str | None]]:
         """Go through the pictures of all files, in order: each with its file's size and time."""
@@ -104,30 +106,49 @@ def open_source(path: Path, classes: str = "folder") -> Folder | Containers:
         return Containers(path, [open_container(path, path.name, classes)], classes)
     if not path.is_dir():
         raise expected(_KINDS, f"nothing at {path}", "check the path")
-    if meta := [name for name in _CIFAR_META if (path / name).is_file()]:
+    if meta := [name for name in COMPANIONS if (path / name).is_file()]:
         from unlearnable.pictures.cifar import CifarBatch, cifar_batches, is_cifar_folder
 
     if meta and is_cifar_folder(path):
-        return Containers(path, [CifarBatch(batch, batch.name) for batch in cifar_batches(path)], classes, meta)
+        batches = [CifarBatch(batch, batch.name) for batch in cifar_batches(path)]
+        others = sum(entry.is_file() for entry in path.iterdir()) - len(batches) - len(meta)
+        return Containers(path, batches, classes, meta, others)
     shards: list[Path] = []
+    others = 0
     loose: str | None = None
     for parent, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         pictures = (name for name in files if _suffix(name) in PICTURE_SUFFIXES and name[0] != ".")
         loose = loose or next((os.path.join(parent, name) for name in pictures), None)
-        shards += [Path(parent, name) for name in sorted(files) if _suffix(name) in CONTAINER_SUFFIXES]
+        found = [Path(parent, name) for name in sorted(files) if _suffix(name) in CONTAINER_SUFFIXES]
+        others += len(files) - len(found)
+        shards += found
     if not shards:
         return Folder(path, classes)
     if loose:
-        found = f"{loose} beside {shards[0]}"
-        raise expected("a folder of pictures or one of container files", found, "move the one or the other elsewhere")
-    return Containers(
-        path, [open_container(shard, shard.relative_to(path).as_posix(), classes) for shard in shards], classes
-    )
+        both = f"{loose} beside {shards[0]}"
+        raise expected("a folder of pictures or one of container files", both, "move the one or the other elsewhere")
+    home = path.resolve()
+    for shard in shards:
+        if home not in shard.resolve().parents:
+            raise expected("files inside the source", f"the link {shard}, which leaves it", "put a copy in its place")
+    opened = [open_container(shard, shard.relative_to(path).as_posix(), classes) for shard in shards]
+    return Containers(path, opened, classes, skipped=others)
 
 
 def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
+
+
+def open_published(path: Path, name: str, classes: str) -> Container | None:
+    """Open one file of a published set of containers, by the name it had; None for a companion."""
+    if name in COMPANIONS:
+        return None
+    if _suffix(name) in CONTAINER_SUFFIXES:
+        return open_container(path, name, classes)
+    from unlearnable.pictures.cifar import CifarBatch
+
+    return CifarBatch(path, name)
 
 
 def open_container(path: Path, name: str, classes: str) -> Container:

@@ -240,7 +240,8 @@ class Convolution(Protection):
     """CUDA and its parameters.
 
     kernel_size: side k of the filters, odd, 1 to 31; chosen by picture size (see :func:`preset`) if not given.
-    blur: p_b, the upper end of the taps beside the 1, above 0 and at most 1; goes with k if not given.
+    blur: p_b, the upper end of the taps beside the 1, 0.01 to 1; goes with k if not given. Without kernel_size it is
+        that of 3x3 filters, and larger ones are as much stronger or weaker than their default.
     min_distance: kept between the filters of any two classes, at least 0 and below 1 (see :func:`default_distance`,
         which goes by the number of classes, if not given); not in reference mode.
 
@@ -257,17 +258,17 @@ class Convolution(Protection):
             raise expected("an odd kernel size from 1 to 31", str(k), "choose 3 for small pictures, 9 for large ones")
         if k == 1 and self.min_distance is None:
             raise expected("a kernel size from 3", "1, at which all filters are the same", "choose 3")
-        if blur is not None and not 0 < blur <= 1:
-            raise expected("a blur above 0 and at most 1", str(blur), "choose 0.3 with 3x3 filters, 0.06 with 9x9")
+        if blur is not None and not 0.01 <= blur <= 1:
+            raise expected("a blur of 0.01 to 1", str(blur), "choose 0.3 with 3x3 filters, 0.06 with 9x9")
         if self.min_distance is not None and not 0 <= self.min_distance < 1:
             raise expected("a distance of at least 0 and below 1", str(self.min_distance), "leave it out")
 
     def settings(self) -> list[Setting]:
-        """List the kernel sizes this protection may use; one alone, unless pictures choose by their size."""
-        if self.kernel_size is None and self.blur is None:
-            return [Setting(k, default_blur(k), 1) for _, k in _KERNELS]
-        k = self.kernel_size or 3
-        return [Setting(k, self.blur or default_blur(k), 1)]
+        """List the kernel sizes this protection may use: the one that is given, or one for each size of picture."""
+        if self.kernel_size is not None:
+            return [Setting(self.kernel_size, self.blur or default_blur(self.kernel_size), 1)]
+        strength = 1 if self.blur is None else self.blur / default_blur(3)
+        return [Setting(k, round(strength * default_blur(k), 6), 1) for _, k in _KERNELS]
 
     def fit(self, dataset: Classed, key: Key | ReferenceSeed) -> "ClasswiseConvolution":
         """Draw the filters of the data set's classes."""
