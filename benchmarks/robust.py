@@ -5,10 +5,11 @@
     uv run benchmarks/robust.py speed
 
 ``train`` trains every recipe by every way and seed, each to its last epoch, and measures it on test pictures that
-chose nothing: clean, and under PGD-20 or, with AugMix, under the 15 corruptions at 5 severities (mean of all). On fewer
-of them it does so after each epoch too, for the curve of accuracy over time.
-Seconds are of training alone. A row for each is appended to ``results/robust.jsonl``, and what stands there already is
-not run again; ``--minutes`` stops in the middle of a run, and the same command goes on from there.
+chose nothing: clean, and under PGD-20 or, with AugMix, under the 15 corruptions at 5 severities (mean of all); after
+each epoch too, on fewer of them, for the curve of accuracy over time. The ways are: plainly; by BulletTrain; by
+BulletTrain with a short attack, or one view, for outliers too. Seconds are of training alone. A row for each goes into
+``results/robust.jsonl``, and what stands there already is not run again; ``--minutes`` stops in the middle of a run,
+and the same command goes on from there.
 
 ``table`` reads those rows: means over the seeds with the 95 % interval of the mean (Student), and the ratios of plain
 to accelerated in wall-clock time and in gradients, seed by seed; ``--figure`` draws the curves (PDF and PNG).
@@ -23,6 +24,7 @@ import json
 import math
 import signal
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -45,7 +47,8 @@ from unlearnable.budgets import Linf
 from unlearnable.models import models
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.plots import COLOURS, MARKERS, STYLE, save
-from unlearnable.training.bullettrain import BulletTrain
+from unlearnable.training.augmix import VIEWS
+from unlearnable.training.bullettrain import BulletTrain, Effort
 from unlearnable.training.chance import generator
 from unlearnable.training.checkpoint import Epoch, Split
 from unlearnable.training.evaluation import Accuracy, evaluate
@@ -56,12 +59,23 @@ from unlearnable.training.recipes import Recipe, named
 
 ROWS: Final = Path(__file__).parent / "results" / "robust.jsonl"
 RECIPES: Final = ("adversarial", "trades", "mart", "augmix")
-WAYS: Final[dict[str, BulletTrain | None]] = {"plain": None, "bullettrain": BulletTrain()}
+WAYS: Final[dict[str, BulletTrain | None]] = {
+    "plain": None,
+    "bullettrain": BulletTrain(),
+    "outliers-too": BulletTrain(outlier=Effort(steps=2, size=0.75), views=(1, VIEWS, 0)),
+}
 PLACE: Final = torch.device(default_device())
 
 
 def main() -> None:
     options = parsed()
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")
+
+
+def run(options: argparse.Namespace) -> None:
     {"train": train_all, "table": print_table, "speed": measure_speed}[options.what](options)
 
 
@@ -276,6 +290,7 @@ def measure_speed(options: argparse.Namespace) -> None:
     with frozen(network), autocast(PLACE, "auto"):
         said = answers(network, images).argmax(1)
     labels = torch.where(torch.arange(options.batch, device=PLACE) % 20 < 3, (said + 1) % 10, said)  # 15 % are wrong
+    ready = images.repeat(3, 1, 1, 1).contiguous(memory_format=torch.channels_last), labels.repeat(3)  # AugMix's views
     works: dict[str, Callable[[], None]] = {}
     splits: dict[str, dict[str, int]] = {}
     for name in options.recipes:
@@ -288,7 +303,7 @@ def measure_speed(options: argparse.Namespace) -> None:
             works[work] = step = partial(one_step, network, objective, images, labels, rng)
             step()
             split = memory.split if way == "bullettrain" else Split(0, options.batch, 0)
-            works[f"{work} passes"] = partial(passes, network, images, labels, needed(name, way, split))
+            works[f"{work} passes"] = partial(passes, network, *ready, needed(name, way, split))
             splits[work] = split._asdict()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(options.rounds + 1):
@@ -347,7 +362,6 @@ def needed(name: str, way: str, split: Split) -> Needed:
 
 
 def passes(network: nn.Module, images: Tensor, labels: Tensor, of: Needed) -> None:
-    images, labels = images.repeat(3, 1, 1, 1).contiguous(memory_format=torch.channels_last), labels.repeat(3)
     with autocast(PLACE, "auto"):
         with frozen(network):
             for count in of.forward:
