@@ -19,6 +19,12 @@ CASES = [  # a new protection is one row: its name and options that make it fast
     ("sem", {**SMALL, "per": "class", "radius": 16}),
     ("tap", SMALL),
     ("tap", {**SMALL, "targeted": False}),
+    ("tone", {}),
+    ("tone", {"strength": 1, "grid": 4}),
+    ("patches", {}),
+    ("autoregressive", {"radius": 16}),
+    ("stack", {}),
+    ("stack", {"layers": "tone:strength=0.2,patches,cuda"}),
 ]
 IDS = [f"{n}.png" for n in range(6)]
 

@@ -23,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from unlearnable.errors import expected
-from unlearnable.keys import Key
+from unlearnable.keys import Key, Stream
+from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
 from unlearnable.protections.base import (
     ROUNDING,
     Classed,
@@ -37,7 +38,6 @@ from unlearnable.protections.base import (
 )
 
 _FORMAT: Final = "unlearnable-convolution-1"
-_DRAWS: Final = 2_000  # of a filter that keeps its distance, before giving up
 _REFERENCE_SIZE: Final = 224  # the picture size, in pixels, of the paper's largest setting
 _KERNELS: Final = (
     (100, 3),
@@ -169,53 +169,37 @@ def grid_unit(kernel_size: int, blur: float, full: int = 255) -> int:
 def draw_bank(
     class_names: Sequence[str], key: Key, kernel_size: int, blur: float, min_distance: float | None = None
 ) -> Bank:
-    """Draw the filters of these classes, at least ``min_distance`` apart.
+    """Draw the filters of these classes, at least ``min_distance`` apart (see :func:`draw_apart`).
 
     If that is not given it is :func:`default_distance`; for the few keys that leave no room for so much, 5 % less, or
     5 % less than that, and so on.
 
-    Each class draws from a stream of its own, so that neither the order nor the labels of the classes matter. To
-    keep filters apart, classes choose one after another in a secret order that the key fixes, each taking the first
-    filter of its stream that keeps its distance from those chosen before. So the guarantee holds for any two
-    classes, and a filter depends on the *set* of classes at most.
-
     Raises InputError where so many classes cannot keep the distance that was asked for.
     """
+    unit = grid_unit(kernel_size, blur)
+    purpose = Purpose("cuda-order", "cuda-filter", {"kernel_size": kernel_size, "blur": blur})
+
+    def drawn(stream: Stream) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        taps = np.floor(stream.uniform(kernel_size**2) * blur * unit)
+        taps[stream.integer(kernel_size**2)] = unit
+        weights = taps.reshape(kernel_size, kernel_size) / unit
+        return weights.astype(np.float32), weights
+
+    def apart(least: float) -> list[NDArray[np.float32]] | None:
+        return draw_apart(class_names, key, purpose, drawn, distances_to, least)
+
     if min_distance is None:
         least = default_distance(kernel_size, blur, len(class_names))
-        while (bank := _drawn_apart(class_names, key, kernel_size, blur, least)) is None:
-            least *= 0.95
-        return bank
-    bank = _drawn_apart(class_names, key, kernel_size, blur, min_distance)
-    if bank is None:
+        filters = draw_as_apart_as_possible(apart, least)
+        return Bank(np.stack(filters), unit)
+    found = apart(min_distance)
+    if found is None:
         raise expected(
             f"filters at least {min_distance:.3g} apart",
             f"no room for {len(class_names)} of them at kernel size {kernel_size} and blur {blur}",
             "choose a larger kernel size or blur, or a smaller distance",
         )
-    return bank
-
-
-def _drawn_apart(class_names: Sequence[str], key: Key, kernel_size: int, blur: float, least: float) -> Bank | None:
-    """Draw filters that keep a distance; None where a class finds no room in so many draws."""
-    parameters = {"kernel_size": kernel_size, "blur": blur}
-    unit = grid_unit(kernel_size, blur)
-    count = len(class_names)
-    chosen = np.empty((count, kernel_size, kernel_size))
-    weights = np.empty(chosen.shape, np.float32)
-    order = sorted(range(count), key=lambda label: key.rank("cuda-order", class_names[label]))
-    for place, label in enumerate(order):
-        stream = key.stream("cuda-filter", class_names[label], parameters)
-        for _ in range(_DRAWS):
-            taps = np.floor(stream.uniform(kernel_size**2) * blur * unit)
-            taps[stream.integer(kernel_size**2)] = unit
-            chosen[place] = taps.reshape(kernel_size, kernel_size) / unit
-            if place == 0 or distances_to(chosen[:place], chosen[place]).min() >= least:
-                break
-        else:
-            return None
-        weights[label] = chosen[place]
-    return Bank(weights, unit)
+    return Bank(np.stack(found), unit)
 
 
 def draw_reference(

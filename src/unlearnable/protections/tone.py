@@ -1,0 +1,231 @@
+"""Tone: each class has a photographer's look of its own, in colour, contrast and light.
+
+A look raises each colour channel to a power (gamma), mixes the channels a little, and lays a smooth shade over the
+picture. It costs next to nothing, keeps all structure, and is a shortcut of another kind than a blur: what warps or
+compresses a picture leaves its colours and its light where they are. Not from a paper; what it withstands, and what
+not, is told in ``docs/stack.md``.
+
+All of it is whole-number arithmetic, so that the same bytes come out on every machine.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from unlearnable.errors import expected
+from unlearnable.keys import Key, Stream
+from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
+from unlearnable.protections.base import (
+    ROUNDING,
+    Classed,
+    Images,
+    Labels,
+    Perturbation,
+    Protection,
+    Traces,
+    check_images,
+    protections,
+)
+
+_FORMAT: Final = "unlearnable-tone-1"
+_MIX: Final = 1 << 10  # of which the shares of a channel's mix are whole parts
+_SHADE: Final = 1 << 12  # the same, of light
+_STEPS: Final = 3  # levels of each channel in the colours by which looks are compared
+
+_MOST_MIX: Final = 0.5  # of a channel that comes from a random mix, at strength 1
+_MOST_GAMMA: Final = 1.2  # gammas lie between 2 to this power and its inverse, at strength 1
+_MOST_SHADE: Final = 0.9  # of the light that the darkest point of the shade may lose, at strength 1
+
+
+class Look(NamedTuple):
+    """What becomes of a class's pictures: first the gamma of each channel, then the mix, then the shade.
+
+    gamma: (3,) float64, powers that a sample on the 0 to 1 scale is raised to.
+    mix: (3, 3) int64, row by row the shares of a new channel, in parts of 1,024.
+    shade: (grid, grid) int64, light at points spread evenly from corner to corner, in parts of 4,096; linear between
+        them. Its brightest point is 4,096.
+    """
+
+    gamma: NDArray[np.float64]
+    mix: NDArray[np.int64]
+    shade: NDArray[np.int64]
+
+
+def draw_look(stream: Stream, strength: float, grid: int) -> Look:
+    """Draw a look: gammas even on a scale of powers of 2, mixes even on the simplex, points of light even."""
+    gamma = 2.0 ** ((2 * stream.uniform(3) - 1) * _MOST_GAMMA * strength)
+    cuts = np.sort(np.floor(stream.uniform(6).reshape(3, 2) * (_MIX + 1)).astype(np.int64), axis=1)
+    shares = np.diff(cuts, axis=1, prepend=0, append=_MIX)
+    share = round(_MOST_MIX * strength * _MIX)
+    mix = np.floor_divide(share * shares, _MIX)
+    mix[np.diag_indices(3)] += _MIX - mix.sum(1)  # rows stay whole: white stays white
+    loss = np.floor(stream.uniform(grid * grid) * _MOST_SHADE * strength * _SHADE).astype(np.int64)
+    return Look(gamma, mix, (_SHADE - loss + loss.min()).reshape(grid, grid))
+
+
+def response(look: Look) -> NDArray[np.float64]:
+    """Return what a look makes of a few colours under each point of its shade: (grid, grid, colours, 3), 0 to 1."""
+    colours = np.array(list(product(np.linspace(0, 1, _STEPS), repeat=3)))
+    mixed = colours**look.gamma @ (look.mix / _MIX).T
+    return np.asarray((look.shade / _SHADE)[..., None, None] * mixed)
+
+
+def distances_to(responses: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure how far looks lie from another one, by their responses: (count,), root mean square, 0 to 1.
+
+    The shade counts as it is or mirrored left to right, whichever is closer: networks are trained on both.
+    """
+    both = np.stack([responses, responses[:, :, ::-1]])
+    return np.asarray(np.sqrt(((both - one) ** 2).mean((2, 3, 4, 5))).min(0))
+
+
+def default_distance(strength: float, classes: int) -> float:
+    """Return the distance that looks keep from each other: 0.16 of the range at strength 1 and up to ten classes.
+
+    It falls slowly with the number of classes, since looks differ in so many ways.
+
+    >>> [round(default_distance(0.5, classes), 3) for classes in (10, 100, 1000)]
+    [0.08, 0.057, 0.04]
+    """
+    return float(0.16 * strength * max(classes / 10, 1) ** -0.15)
+
+
+@protections.register("tone")
+@dataclass(frozen=True, kw_only=True)
+class Tone(Protection):
+    """Tone and its parameters.
+
+    strength: above 0 and at most 1; of every part of the looks.
+    grid: points of the shade along a side, 2 to 8.
+
+    Raises InputError for values outside these ranges.
+    """
+
+    strength: float = 0.5
+    grid: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise expected("a strength above 0 and at most 1", str(self.strength), "0.5 is the default")
+        if not 2 <= self.grid <= 8:
+            raise expected("a grid of 2 to 8 points a side", str(self.grid), "2 is the default")
+
+    def fit(self, dataset: Classed, key: Key) -> "ClasswiseTone":
+        """Draw the looks of the data set's classes."""
+        names = tuple(dataset.class_names)
+        purpose = Purpose("tone-order", "tone-look", {"strength": self.strength, "grid": self.grid})
+
+        def drawn(stream: Stream) -> tuple[Look, NDArray[np.float64]]:
+            look = draw_look(stream, self.strength, self.grid)
+            return look, response(look)
+
+        looks = draw_as_apart_as_possible(
+            lambda least: draw_apart(names, key, purpose, drawn, distances_to, least),
+            default_distance(self.strength, len(names)),
+        )
+        return ClasswiseTone(names, looks)
+
+    def parameters(self) -> dict[str, int | float | str | None]:
+        """Return strength and grid."""
+        return {"strength": self.strength, "grid": self.grid}
+
+
+class ClasswiseTone(Perturbation):
+    """The looks of a data set's classes.
+
+    Grey pictures take the green channel's gamma and the shade; the black of a CMYK picture is left alone.
+    """
+
+    def __init__(self, class_names: Sequence[str], looks: Sequence[Look]) -> None:
+        """Take the looks, in the order of the class names."""
+        self.class_names = tuple(class_names)
+        self.looks = tuple(looks)
+
+    def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, Traces]:
+        """Return the pictures as their classes look; ``ids`` play no part, and nothing but the key is needed later."""
+        from unlearnable.protections._shading import shade
+
+        check_images(images, labels, len(self.class_names))
+        out = np.ascontiguousarray(images).copy()
+        full = int(np.iinfo(images.dtype).max)
+        for n, label in enumerate(labels.tolist()):
+            gamma, mix, light = self._for(label, images.shape[-1])
+            shade(out[n], _curves(gamma, full), mix, light)
+        return out, np.zeros(len(images))
+
+    def restore(
+        self, images: Images, labels: Labels, ids: Sequence[str], traces: Traces, noise: float = ROUNDING
+    ) -> Images:
+        """Undo the looks, to what rounding left; ``ids``, ``traces`` and ``noise`` play no part."""
+        check_images(images, labels, len(self.class_names))
+        out = images.copy()
+        full = int(np.iinfo(images.dtype).max)
+        for n, label in enumerate(labels.tolist()):
+            gamma, mix, light = self._for(label, images.shape[-1])
+            colours = min(images.shape[-1], len(mix))
+            light_at = _light(light, *images.shape[1:3]) / _SHADE
+            linear = images[n, ..., :colours] / full / light_at[..., None]
+            powers = np.linalg.solve(mix / _MIX, linear.reshape(-1, colours).T).T.reshape(linear.shape)
+            restored = powers.clip(0, 1) ** (1 / np.asarray(gamma))
+            out[n, ..., :colours] = np.rint(restored * full)
+        return out
+
+    def _for(self, label: int, channels: int) -> tuple[tuple[float, ...], NDArray[np.int64], NDArray[np.int64]]:
+        look = self.looks[label]
+        if channels >= 3:
+            return tuple(look.gamma.tolist()), look.mix, look.shade
+        return (float(look.gamma[1]),), np.full((1, 1), _MIX, np.int64), look.shade
+
+    def digests(self) -> dict[str, str]:
+        """Return a digest of each class's look, by class name; it tells nothing about it."""
+        return {
+            name: hashlib.sha256(b"".join(part.tobytes() for part in look)).hexdigest()
+            for name, look in zip(self.class_names, self.looks, strict=True)
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the looks and class names as safetensors. The file is as secret as the key."""
+        parts = {name: np.stack([getattr(look, name) for look in self.looks]) for name in Look._fields}
+        save_file(parts, path, {"format": _FORMAT, "class_names": json.dumps(self.class_names)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read looks written by :meth:`save`. Raises InputError for any other file."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = file.metadata() or {}
+                if about.get("format") != _FORMAT:
+                    raise KeyError(_FORMAT)
+                parts = [file.get_tensor(name) for name in Look._fields]
+                names = json.loads(about["class_names"])
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise expected("looks written by this package", f"{path} ({error})", "fit them again") from None
+        return cls(names, [Look(*look) for look in zip(*parts, strict=True)])
+
+
+@lru_cache(256)
+def _curves(gamma: tuple[float, ...], full: int) -> NDArray[np.signedinteger[Any]]:
+    """Tabulate each channel's power, for every sample, in parts of 256: (channels, full + 1)."""
+    samples = np.arange(full + 1) / full
+    kind = np.int32 if full == 255 else np.int64
+    return np.stack([np.rint(samples**power * (256 * full)).astype(kind) for power in gamma])
+
+
+def _light(light: NDArray[np.int64], height: int, width: int) -> NDArray[Any]:
+    """Spread the points of a shade over a picture: (height, width), in parts of 4,096."""
+    from unlearnable.protections._shading import spread
+
+    out = np.empty((height, width), np.int64)
+    for row in range(height):
+        spread(light, row, height, out[row])
+    return out

@@ -1,0 +1,107 @@
+"""Tone, against the formula written out slowly."""
+
+import numpy as np
+import pytest
+
+from unlearnable import InputError, Key
+from unlearnable.pictures import quality
+from unlearnable.protections import protections
+from unlearnable.protections.tone import ClasswiseTone, Look, Tone, default_distance, distances_to, response
+
+NAMES = ("ant", "bee", "cow")
+
+
+class Names:
+    class_names = NAMES
+
+
+def as_defined(image, look):
+    """Gamma, mix, shade in floating point, pixel by pixel."""
+    full = np.iinfo(image.dtype).max
+    height, width, _ = image.shape
+    grid = len(look.shade)
+    out = np.empty(image.shape)
+    for i in range(height):
+        for j in range(width):
+            y, x = i * (grid - 1) / (height - 1), j * (grid - 1) / (width - 1)
+            top, left = min(int(y), grid - 2), min(int(x), grid - 2)
+            a, b = y - top, x - left
+            light = (
+                (1 - a) * (1 - b) * look.shade[top, left]
+                + (1 - a) * b * look.shade[top, left + 1]
+                + a * (1 - b) * look.shade[top + 1, left]
+                + a * b * look.shade[top + 1, left + 1]
+            ) / 4096
+            out[i, j] = light * (look.mix / 1024) @ (image[i, j] / full) ** look.gamma
+    return out * full
+
+
+@pytest.mark.parametrize(("dtype", "off"), [(np.uint8, 0.6), (np.uint16, 80)])
+@pytest.mark.parametrize("grid", [2, 5])
+def test_pictures_look_as_defined(dtype, off, grid, key, rng):
+    images = rng.integers(0, np.iinfo(dtype).max + 1, (3, 11, 17, 3), dtype)
+    fitted = Tone(strength=0.8, grid=grid).fit(Names, key)
+    out = fitted.apply(images, np.arange(3), ["a", "b", "c"])
+    for n in range(3):
+        assert np.abs(out[n] - as_defined(images[n], fitted.looks[n])).max() < off
+
+
+def test_white_in_the_light_stays_white_and_black_stays_black(key):
+    images = np.stack([np.zeros((9, 9, 3), np.uint8), np.full((9, 9, 3), 255, np.uint8)])
+    fitted = Tone(strength=1).fit(Names, key)
+    black, white = fitted.apply(images, np.array([1, 1]), ["a", "b"])
+    assert not black.any()
+    assert white.max() == 255
+
+
+def test_pictures_come_back(key, rng):
+    smooth = np.kron(rng.integers(0, 256, (3, 4, 4, 3), dtype=np.uint8), np.ones((1, 8, 8, 1), np.uint8))
+    fitted = Tone().fit(Names, key)
+    out, traces = fitted.apply_traced(smooth, np.arange(3), ["a", "b", "c"])
+    back = fitted.restore(out, np.arange(3), ["a", "b", "c"], traces)
+    for n in range(3):
+        assert quality.psnr(smooth[n], out[n]) < 30
+        assert quality.psnr(smooth[n], back[n]) > 45
+
+
+def test_grey_pictures_take_greens_curve(key, rng):
+    grey = rng.integers(0, 256, (1, 9, 8, 1), dtype=np.uint8)
+    fitted = Tone().fit(Names, key)
+    gamma, _, shade = fitted.looks[0]
+    alike = Look(gamma[[1, 1, 1]], 1024 * np.eye(3, dtype=np.int64), shade)
+    coloured = ClasswiseTone(NAMES, [alike] * 3).apply(grey.repeat(3, 3), np.array([0]), ["a"])
+    assert np.array_equal(fitted.apply(grey, np.array([0]), ["a"]), coloured[..., :1])
+
+
+def test_the_black_of_cmyk_is_left_alone(key, rng):
+    images = rng.integers(0, 256, (1, 9, 8, 4), dtype=np.uint8)
+    out = Tone().fit(Names, key).apply(images, np.array([0]), ["a"])
+    assert np.array_equal(out[..., 3], images[..., 3])
+    assert (out[..., :3] != images[..., :3]).any()
+
+
+@pytest.mark.parametrize("classes", [10, 60])
+def test_classes_are_kept_apart(classes):
+    for seed in range(5):
+
+        class Many:
+            class_names = tuple(map(str, range(classes)))
+
+        looks = Tone(strength=0.5).fit(Many, Key(bytes([seed] * 32))).looks
+        responses = np.stack([response(look) for look in looks])
+        nearest = min(distances_to(responses[n + 1 :], responses[n]).min() for n in range(classes - 1))
+        assert nearest >= default_distance(0.5, classes)
+
+
+def test_a_mirrored_look_is_the_same_look(key):
+    look = Tone(grid=3).fit(Names, key).looks[0]
+    mirrored = look._replace(shade=look.shade[:, ::-1])
+    assert distances_to(response(look)[None], response(mirrored))[0] == 0
+    darker = look._replace(shade=look.shade // 2)
+    assert distances_to(response(look)[None], response(darker))[0] > 0.1
+
+
+@pytest.mark.parametrize("options", [{"strength": 0}, {"strength": 1.1}, {"grid": 1}, {"grid": 9}])
+def test_values_out_of_range(options):
+    with pytest.raises(InputError, match="default"):
+        protections.create("tone", **options)
