@@ -688,6 +688,35 @@ def test_a_destination_that_cannot_be_written(pictures, key):
         protect(pictures, "/proc/out", key, manifest="/proc/manifest")
 
 
+# --- layers
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "least"),
+    [
+        ("tone", {"strength": 0.3}, 45),
+        ("patches", {"radius": 12.0}, 90),
+        ("autoregressive", {}, 90),
+        ("stack", {"preset": "strong"}, 26),
+        ("stack", {"layers": "cuda,tone:strength=0.25,patches"}, 26),
+    ],
+)
+def test_layers_go_on_and_come_off(method, options, least, pictures, tmp_path, key):
+    report = protect(pictures, tmp_path / "out", key, method=method, options=options, format="png")
+    assert (report.protected, report.failed, report.noise) == (10, 0, None)
+    assert unlearnable.verify(tmp_path / "out", key=key).ok
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.manifest", "pictures"]
+    unlocked = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
+    assert unlocked.failed == 0
+    assert unlocked.psnr > max(least, report.psnr)
+
+
+def test_a_stack_stored_as_jpeg_comes_back_as_well_as_that_goes(pictures, tmp_path, key):
+    report = protect(pictures, tmp_path / "out", key, method="stack", options={"preset": "light"}, format="jpeg")
+    unlocked = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
+    assert unlocked.psnr > report.psnr + 3
+
+
 # --- real pictures
 
 

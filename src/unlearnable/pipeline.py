@@ -191,7 +191,8 @@ def protect(
                 if not any(chosen):
                     raise expected("a fraction of one picture at least", f"{fraction} of {len(chosen)}", "raise it")
                 book.choose(chosen)
-            if isinstance(perturbation, Noise):
+            if isinstance(protection, AdditiveNoise):
+                assert isinstance(perturbation, Noise)  # noqa: S101 - for the type checker
                 perturbation = files.keep(perturbation)
         run = _Protecting(book, _Context(perturbation, format, quality, str(partial)), progress, strict=strict)
         with Pool(_protect_one, run.context, cores() if workers is None else workers) as pool:
@@ -229,7 +230,7 @@ def protect(
         failures,
         lossy,
         noise_kept,
-        str(files.noise) if isinstance(perturbation, Noise) else None,
+        str(files.noise) if isinstance(protection, AdditiveNoise) else None,
     )
 
 
@@ -374,7 +375,11 @@ def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tupl
         picture = codec.decode(job.read())
         pixels, outcome = change(picture)
         data = codec.encode(picture, pixels, context.format, context.quality)
-        if isinstance(outcome.trace, bytes) and not codec.keeps_all(picture, pixels, context.format):
+        if (
+            isinstance(context.perturbation, Noise)
+            and outcome.trace is not None
+            and not codec.keeps_all(picture, pixels, context.format)
+        ):
             outcome = replace(outcome, trace=_share_kept(picture.pixels, pixels, codec.decode(data).pixels))
     except codec.PictureError as error:
         return _Answer(Outcome("failed", error=str(error)))

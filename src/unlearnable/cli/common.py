@@ -51,7 +51,24 @@ Blur = Annotated[
 NoiseFile = Annotated[
     Path | None, typer.Option("--noise", metavar="FILE", help="Noise of an earlier run, in place of making it.")
 ]
-Preset = Annotated[str | None, typer.Option("--preset", metavar="P", help="Noise: fast (default), paper or strong.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="P",
+        help="Noise: fast (default), paper or strong. stack: light, balanced (default) or strong; see docs/stack.md.",
+    ),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option("--layers", metavar="L", help="stack: such as cuda,tone:strength=0.5, in place of a preset."),
+]
+Strength = Annotated[
+    float | None, typer.Option("--strength", metavar="S", help="tone: above 0 and at most 1. [default: 0.5]")
+]
+Grid = Annotated[
+    int | None, typer.Option("--grid", metavar="G", help="tone: points of light a side. patches: of them a side.")
+]
 Surrogate = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Noise: the surrogate; list models.")]
 Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Noise: of training the surrogate.")]
 NoiseSeed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Noise: tells runs of one key apart.")]

@@ -9,13 +9,16 @@ from unlearnable.cli.common import (
     Blur,
     Canvas,
     Classes,
+    Grid,
     KernelSize,
     KeyFile,
+    Layers,
     Method,
     NoiseFile,
     Preset,
     Radius,
     Seed,
+    Strength,
     Surrogate,
     options,
     secret,
@@ -35,6 +38,9 @@ def preview(
     model: Surrogate = None,
     radius: Radius = None,
     size: Canvas = None,
+    layers: Layers = None,
+    strength: Strength = None,
+    grid: Grid = None,
     noise: NoiseFile = None,
 ) -> None:
     """Draw a contact sheet.
@@ -43,7 +49,17 @@ def preview(
     """
     from unlearnable.pipeline import preview
 
-    given = options(kernel_size=kernel_size, blur=blur, preset=preset, model=model, radius=radius, size=size)
+    given = options(
+        kernel_size=kernel_size,
+        blur=blur,
+        preset=preset,
+        model=model,
+        radius=radius,
+        size=size,
+        layers=layers,
+        strength=strength,
+        grid=grid,
+    )
     secrets = secret(key, reference_seed)
     preview(source, key=secrets, out=out, method=method, options=given, classes=classes, noise=noise)
     typer.echo(f"Wrote {out}.")

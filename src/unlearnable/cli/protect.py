@@ -9,9 +9,11 @@ from unlearnable.cli.common import (
     Blur,
     Canvas,
     Classes,
+    Grid,
     Json,
     KernelSize,
     KeyFile,
+    Layers,
     ManifestFile,
     Method,
     NoiseFile,
@@ -21,6 +23,7 @@ from unlearnable.cli.common import (
     Radius,
     Seed,
     Steps,
+    Strength,
     Surrogate,
     Workers,
     options,
@@ -54,6 +57,9 @@ def protect(
     radius: Radius = None,
     per: Per = None,
     size: Canvas = None,
+    layers: Layers = None,
+    strength: Strength = None,
+    grid: Grid = None,
     noise: NoiseFile = None,
     fraction: Annotated[
         float, typer.Option("--fraction", metavar="F", help="Share of the pictures to protect; the key chooses.")
@@ -82,6 +88,9 @@ def protect(
         radius=radius,
         per=per,
         size=size,
+        layers=layers,
+        strength=strength,
+        grid=grid,
     )
     with telling_noise() as noise_progress, telling("protecting") as progress:
         report = protect(

@@ -90,12 +90,12 @@ class Autoregressive(Protection):
     Raises InputError for values outside these ranges.
     """
 
-    radius: int = 8
+    radius: float = 8
     size: int = 32
 
     def __post_init__(self) -> None:
-        if not 1 <= self.radius <= 64:
-            raise expected("a radius of 1 to 64 grey levels", str(self.radius), "8 is the default")
+        if not (1 <= self.radius <= 64 and self.radius == int(self.radius)):
+            raise expected("a radius of 1 to 64 whole grey levels", str(self.radius), "8 is the default")
         if not 8 <= self.size <= 512:
             raise expected("a size of 8 to 512 pixels", str(self.size), "32 is the default")
 
@@ -117,7 +117,7 @@ class Autoregressive(Protection):
         ]
         gains = np.round(_LOUDNESS * self.radius / np.stack(loudness), 3)
         starts = Key(key.derive("autoregressive-starts"))
-        return AutoregressiveNoise(names, weights, gains, starts, radius=self.radius, size=self.size)
+        return AutoregressiveNoise(names, weights, gains, starts, radius=int(self.radius), size=self.size)
 
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return radius and size."""

@@ -54,12 +54,12 @@ class Patches(Protection):
     Raises InputError for other values.
     """
 
-    radius: int = 8
+    radius: float = 8
     grid: int = 4
 
     def __post_init__(self) -> None:
-        if not 1 <= self.radius <= 64:
-            raise expected("a radius of 1 to 64 grey levels", str(self.radius), "8 is the default")
+        if not (1 <= self.radius <= 64 and self.radius == int(self.radius)):
+            raise expected("a radius of 1 to 64 whole grey levels", str(self.radius), "8 is the default")
         if self.grid not in (4, 8, 16):
             raise expected("a grid of 4, 8 or 16 patches a side", str(self.grid), "4 is the default")
 
@@ -76,8 +76,8 @@ class Patches(Protection):
             lambda least: draw_apart(names, key, purpose, drawn, distances_to, least), default_distance(len(names))
         )
         side = 32 // self.grid
-        patterns = np.stack(found).repeat(side, 1).repeat(side, 2) * np.int8(self.radius)
-        return Noise(names, (), patterns[:0], patterns, radius=self.radius, method="Patches")
+        patterns = np.stack(found).repeat(side, 1).repeat(side, 2) * np.int8(int(self.radius))
+        return Noise(names, (), patterns[:0], patterns, radius=int(self.radius), method="Patches")
 
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return radius and grid."""
