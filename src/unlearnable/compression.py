@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnable.budgets import parse
+from unlearnable.defence import check_pictures
 from unlearnable.errors import expected
 from unlearnable.pictures.dataset import load
 from unlearnable.training.checkpoint import Network, load_network, save_network
@@ -77,11 +78,8 @@ def prune(
         raise expected("0 epochs or more", str(epochs), "0 trains no more after pruning")
     network, about = load_network(Path(checkpoint))
     data, tests = (load(pictures, size=about.size, limit=limit) for pictures in (source, test))
-    for name, pictures in ((source, data), (test, tests)):
-        if pictures.class_names != about.class_names or pictures.images.shape[3] != about.channels:
-            wanted = f"{about.channels}-channel pictures of the {len(about.class_names)} classes it was trained on"
-            found = f"{pictures.images.shape[3]} channels and {len(pictures.class_names)} classes in {name}"
-            raise expected(wanted, found, "name pictures of the same classes")
+    check_pictures(data, about, source)
+    check_pictures(tests, about, test)
     recipe = recipe_of(about)
     share = cut_off(network, sparsity)
     options: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}

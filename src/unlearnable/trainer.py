@@ -1,14 +1,18 @@
 """A folder in, a trained network out."""
 
+import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from unlearnable.budgets import Budget
+from unlearnable.countermeasures import compose
+from unlearnable.defence import transformation_named
 from unlearnable.errors import expected
 from unlearnable.models import build
 from unlearnable.pictures.dataset import Dataset, load
@@ -66,6 +70,8 @@ def train(
     accelerate: str | None = None,
     model: str = "resnet9-w16",
     weights: str | os.PathLike[str] | None = None,
+    transform: str | None = None,
+    external: str | os.PathLike[str] | None = None,
     size: int | None = None,
     limit: int | None = None,
     hold_out: float | None = None,
@@ -86,6 +92,9 @@ def train(
         :mod:`unlearnable.training.bullettrain`).
     model: a name of ``unlearnable list models``, or timm/NAME.
     weights: of a network trained before, to start from; the recipes finetune and linear-probe need them.
+    transform, external: "adversarial", or "adversarial:budget=16/255,steps=10,label=least-likely" and so on, and the
+        checkpoint of the network that pictures are transformed with before the new one sees them, in training and in
+        use (see :mod:`unlearnable.attacks.transformation`).
     size: side of the squares that pictures are brought to; without it all must have one size.
     limit: pictures of each folder, at most; the first of each class in turn.
     hold_out: share of the training pictures, of each class, that is not trained on but tells the best epoch, by its
@@ -103,6 +112,9 @@ def train(
         raise expected(f"weights to start {recipe} from", "none", "name a checkpoint with --weights")
     if out.is_dir():
         raise expected("a file to write the checkpoint to", f"the folder {out}", f"name {out / 'network.safetensors'}")
+    if transform is not None and hold_out is not None:
+        remedy = "leave one out: held-out pictures would be judged untransformed"
+        raise expected("either --transform or --hold-out", "both", remedy)
     data, tests = load(source, size=size, limit=limit), load(test, size=size, limit=limit)
     check_alike(data, tests)
     places = None if hold_out is None else held_out(data, hold_out, seed)
@@ -110,6 +122,9 @@ def train(
     start = None if weights is None else Path(weights)
     network = partial(build, model, classes=len(data.class_names), channels=channels, size=side, weights=start)
     state = out.with_name(out.name + ".run")
+    transformed = None if transform is None else transformation_named(transform, external, data.class_names)
+    if transformed is not None:  # what is done to pictures decides a run, too
+        state = out.with_name(f"{out.name}.{sha256(json.dumps(transformed.spec()).encode()).hexdigest()[:8]}.run")
     log = _tensorboard_log(tensorboard)
 
     def tell(done: int, total: int, epoch: Epoch | None) -> None:
@@ -127,6 +142,7 @@ def train(
         data,
         model=network,
         recipe=made,
+        change=None if transformed is None else compose(transformed).every_batch(len(data.class_names)),
         seed=seed,
         device=device,
         precision=precision,
@@ -134,12 +150,15 @@ def train(
         checkpoint=state,
         progress=tell,
     )
-    accuracy = evaluation.evaluate(trained.model, tests.images, tests.labels, precision=precision)
+    tested = trained.model if transformed is None else transformed.before(trained.model)
+    accuracy = evaluation.evaluate(tested, tests.images, tests.labels, precision=precision)
     chosen, judge = best(trained.history), judged_by(made)
     log("accuracy/test", accuracy.share, made.epochs if chosen is None else chosen.number)
     told = {name: str(value) if isinstance(value, Budget) else value for name, value in (options or {}).items()}
     about = {"recipe": recipe, "options": told, "seed": seed, **made.spec(), "data": data.fingerprint()}
     about |= {"history": trained.history, "splits": trained.splits, "hold_out": hold_out}
+    if transformed is not None:
+        about["transform"] = transformed.spec()
     if is_first():
         made_of = Network(
             model=model,

@@ -122,6 +122,7 @@ class Audit:
     limit: pictures of each set, at most; the first of each class in turn.
     leaked: clean originals that the scraper has in his hands; for paired-regression.
     weights: of a network trained before, which finetune and linear-probe start from.
+    external: a checkpoint of the network that adversarial-transformation uses.
     device, precision: of PyTorch; a GPU where there is one, and what is fastest there, if not given.
     """
 
@@ -142,6 +143,7 @@ class Audit:
     limit: int | None = None
     leaked: int = 0
     weights: Path | None = None
+    external: Path | None = None
     device: str | None = None
     precision: Precision = "auto"
 
@@ -266,6 +268,7 @@ def _prepared(audit: Audit) -> tuple[Sets, Bench, Grid]:
         limit=audit.limit,
         leaked=audit.leaked,
         weights=audit.weights,
+        external=audit.external,
         device=audit.device,
         precision=audit.precision,
     )

@@ -184,8 +184,10 @@ def _attempt(name: str, value: object) -> Attempt:
     return Attempt(*value)
 
 
-def recipe_options(text: str) -> tuple[str, dict[str, Any]]:
-    """Take a recipe's name and its options apart: ``NAME`` or ``NAME:option=value,option=value``.
+def recipe_options(text: str, kind: str = "recipe", example: str = "erm:epochs=9") -> tuple[str, dict[str, Any]]:
+    """Take the name and the options of a recipe, or of another ``kind``, apart.
+
+    They are written ``NAME`` or ``NAME:option=value,option=value``.
 
     >>> recipe_options("adversarial:budget=l2:0.5,steps=7")
     ('adversarial', {'budget': L2(radius=0.5), 'steps': 7})
@@ -197,6 +199,6 @@ def recipe_options(text: str) -> tuple[str, dict[str, Any]]:
     for word in filter(None, rest.split(",")):
         option, equals, value = word.partition("=")
         if not (equals and option and value):
-            raise expected("a recipe as NAME:option=value,option=value", repr(text), "write for example: erm:epochs=9")
+            raise expected(f"a {kind} as NAME:option=value,option=value", repr(text), f"write for example: {example}")
         options[option] = parse(value) if option == "budget" else yaml.safe_load(value)
     return name, options

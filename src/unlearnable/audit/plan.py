@@ -11,7 +11,6 @@ import numpy as np
 from unlearnable.audit.grid import Cell
 from unlearnable.audit.run import Bench
 from unlearnable.audit.store import Row, key_of
-from unlearnable.countermeasures import named
 from unlearnable.pictures.dataset import Dataset
 from unlearnable.training.evaluation import predictions
 from unlearnable.training.loop import train
@@ -60,7 +59,9 @@ def plan(bench: Bench, cells: Sequence[Cell], known: Callable[[str], Row | None]
     def once(countermeasure: str) -> float:
         some = _spread(pictures, _SAMPLE)
         published = bench.published(some, 0)
-        return _timed(lambda: named(countermeasure).clean(published, np.random.default_rng(0))) / len(some)
+        return _timed(lambda: bench.countermeasure(countermeasure).clean(published, np.random.default_rng(0))) / len(
+            some
+        )
 
     @cache
     def naming(model: str, recipe: str) -> float:
@@ -69,7 +70,7 @@ def plan(bench: Bench, cells: Sequence[Cell], known: Callable[[str], Row | None]
         return _timed(lambda: predictions(network, some.images, precision=bench.precision)) / len(some)
 
     def seconds(cell: Cell) -> float:
-        batchwise = named(cell.countermeasure).every_batch(len(pictures.class_names)) is not None
+        batchwise = bench.countermeasure(cell.countermeasure).every_batch(len(pictures.class_names)) is not None
         trained = a_step(cell.model, cell.recipe, cell.countermeasure if batchwise else "none")
         epochs = bench.recipe(cell.recipe).epochs
         tested = len(bench.sets.test) * naming(cell.model, cell.recipe)
@@ -94,7 +95,7 @@ def _training(bench: Bench, model: str, recipe: str, countermeasure: str) -> flo
                 some,
                 model=bench.network(model, recipe),
                 recipe=short,
-                change=named(countermeasure).every_batch(len(some.class_names)),
+                change=bench.countermeasure(countermeasure).every_batch(len(some.class_names)),
                 device=bench.device,
                 precision=bench.precision,
             )

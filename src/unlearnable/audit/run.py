@@ -21,7 +21,8 @@ from unlearnable.audit.grid import Cell, recipe_options
 from unlearnable.audit.mix import choose
 from unlearnable.audit.sets import Sets
 from unlearnable.audit.store import SUBSET, Row, Store, key_of
-from unlearnable.countermeasures import Leak, Published, named
+from unlearnable.countermeasures import Composition, Leak, Published, named
+from unlearnable.countermeasures.adversarial_transformation import AdversarialTransformation
 from unlearnable.errors import InputError, expected
 from unlearnable.models import build
 from unlearnable.pictures.dataset import Dataset
@@ -54,6 +55,7 @@ class Bench:
     epochs, batch_size: in place of the recipes' own, unless a recipe's text names them.
     leaked: clean originals, of each class alike, that the scraper has in his hands; for paired regression.
     weights: of a network trained before, which finetune and linear-probe start from.
+    external: a checkpoint of the network that adversarial-transformation uses.
     """
 
     sets: Sets
@@ -62,6 +64,7 @@ class Bench:
     limit: int | None = None
     leaked: int = 0
     weights: Path | None = None
+    external: Path | None = None
     device: str | None = None
     precision: Precision = "auto"
 
@@ -77,7 +80,8 @@ class Bench:
             if recipe_options(text)[0] in PRETRAINED and self.weights is None:
                 raise expected(f"weights to start {text} from", "none", "name a checkpoint with --weights")
         for text in dict.fromkeys(cell.countermeasure for cell in cells):
-            countermeasure = named(text)
+            countermeasure = self.countermeasure(text)
+            countermeasure.every_batch(len(self.sets.clean.class_names))
             if "paired-regression" in [part.name for part in countermeasure.parts] and not self.leaked:
                 raise expected("leaked originals for paired-regression", "none", "say how many with --leaked")
         for model, recipe in dict.fromkeys((cell.model, cell.recipe) for cell in cells):
@@ -88,6 +92,15 @@ class Bench:
         name, options = recipe_options(text)
         mine = {"epochs": self.epochs, "batch_size": self.batch_size}
         return recipe_named(name, **{key: value for key, value in mine.items() if value is not None} | options)
+
+    def countermeasure(self, text: str) -> Composition:
+        """Build a countermeasure from its name, with the external network where it needs one."""
+        made = named(text)
+        parts = [
+            replace(part, external=self.external) if isinstance(part, AdversarialTransformation) else part
+            for part in made.parts
+        ]
+        return replace(made, parts=tuple(parts))
 
     def network(self, model: str, recipe: str) -> Callable[[], torch.nn.Module]:
         """Return what builds a network for these pictures."""
@@ -103,7 +116,7 @@ class Bench:
         return {
             **self.sets.identity(cell.protection, cell.fraction),
             "limit": self.limit,
-            "countermeasure": named(cell.countermeasure).spec(),
+            "countermeasure": self.countermeasure(cell.countermeasure).spec(),
             "leaked": self.leaked if "paired-regression" in cell.countermeasure else 0,
             "recipe": self.recipe(cell.recipe).spec(),
             "model": model | {"classes": len(self.sets.clean.class_names)},
@@ -149,13 +162,13 @@ class Bench:
     def cleaned(self, protection: str, fraction: float, seed: int, countermeasure: str) -> Dataset:
         """Put the training pictures together and do to them what is done once; kept for the next run that asks."""
         dataset = self.sets.training(protection, fraction, seed)
-        changed = named(countermeasure).clean(self.published(dataset, seed), np.random.default_rng(seed))
+        changed = self.countermeasure(countermeasure).clean(self.published(dataset, seed), np.random.default_rng(seed))
         return replace(dataset, images=changed)
 
     @lru_cache(maxsize=1)  # noqa: B019
     def tests(self, countermeasure: str) -> NDArray[np.uint8]:
         """Return the test pictures as the scraper feeds them to the network."""
-        return named(countermeasure).at_test(self.sets.test.images)
+        return self.countermeasure(countermeasure).at_test(self.sets.test.images)
 
     def count(self, cell: Cell) -> int:
         """Count the training pictures of a run."""
@@ -176,7 +189,7 @@ class Bench:
         nothing.
         """
         started = time.monotonic()
-        countermeasure = named(cell.countermeasure)
+        countermeasure = self.countermeasure(cell.countermeasure)
         dataset = self.cleaned(cell.protection, cell.fraction, cell.seed, cell.countermeasure)
         prepared = time.monotonic()
         trained = train(

@@ -68,6 +68,9 @@ def audit(
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="A network to start finetune, linear-probe from.")
     ] = None,
+    external: Annotated[
+        Path | None, typer.Option("--external", metavar="CKPT", help="The network of adversarial-transformation.")
+    ] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     seed: TrainingSeed = 0,
@@ -103,6 +106,7 @@ def audit(
         limit=limit,
         leaked=leaked,
         weights=weights,
+        external=external,
         device=device,
         precision=precision,
     )

@@ -34,6 +34,18 @@ def evaluate(
         Path | None,
         typer.Option("--figures", metavar="DIR", help="Draw accuracy by radius and by severity; four more radii."),
     ] = None,
+    panel: Annotated[
+        bool, typer.Option("--panel", help="All attacks that a network with noise or a transformation calls for.")
+    ] = False,
+    external: Annotated[
+        Path | None, typer.Option("--external", metavar="CKPT", help="The network that it was trained to stand behind.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", metavar="CKPT", help="A network to compare with, in the panel.")
+    ] = None,
+    queries: Annotated[
+        int, typer.Option("--queries", metavar="N", help="Answers to each picture for the panel's blind attacks.")
+    ] = 5000,
     certify: Annotated[
         float | None,
         typer.Option("--certify", metavar="SIGMA", help="Certify in L2 by randomized smoothing with this noise."),
@@ -48,6 +60,29 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Test a trained network: clean, attacked, on corruptions."""
+    if panel:
+        from unlearnable.cli.panel import show_panel
+
+        with needing("train"):
+            from unlearnable.budgets import parse
+            from unlearnable.defence import panel as asked
+
+        with telling("attacking") as progress:
+            found = asked(
+                checkpoint,
+                source,
+                budget=None if budget is None else parse(budget),
+                external=external,
+                baseline=baseline,
+                queries=queries,
+                limit=limit,
+                seed=seed,
+                device=device,
+                precision=precision,
+                progress=progress,
+            )
+        show_panel(found, json=json)
+        return
     with needing("train"):
         from unlearnable.budgets import parse
         from unlearnable.evaluator import evaluate

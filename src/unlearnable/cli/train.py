@@ -53,6 +53,13 @@ def train(
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="A network trained before, to start from.")
     ] = None,
+    transform: Annotated[
+        str | None,
+        typer.Option("--transform", metavar="T", help="adversarial[:OPTION=VALUE,...]: train behind a transformation."),
+    ] = None,
+    external: Annotated[
+        Path | None, typer.Option("--external", metavar="CKPT", help="The network that transforms.")
+    ] = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     seed: TrainingSeed = 0,
@@ -99,6 +106,8 @@ def train(
             accelerate=accelerate,
             model=model,
             weights=weights,
+            transform=transform,
+            external=external,
             size=size,
             limit=limit,
             seed=seed,

@@ -1,5 +1,6 @@
 """What a scraper does to protected pictures to learn from them anyway. Importing this fills the registry."""
 
+from unlearnable.countermeasures import adversarial_transformation as adversarial_transformation
 from unlearnable.countermeasures import bit_depth as bit_depth
 from unlearnable.countermeasures import blur as blur
 from unlearnable.countermeasures import class_mean_removal as class_mean_removal

@@ -1,7 +1,8 @@
 """What a network withstands, one that answers at random included: told apart by draws of its randomness."""
 
 import statistics
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from unlearnable.training.precision import Precision, autocast
 _BATCH: Final = 250  # pictures attacked at a time
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """An accuracy, 0 to 1, over draws of a network's randomness: its mean, its deviation, how many draws.
 
     >>> Spread.of([0.5, 0.75])

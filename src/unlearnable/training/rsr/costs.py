@@ -1,7 +1,8 @@
 """What each layer of a network costs: its weights and its multiply-adds, and how many of them pruning has left."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from unlearnable.training.rsr.noise import noise_off
 from unlearnable.training.rsr.weights import Place, places
 
 
-class LayerCost(NamedTuple):
+@dataclass(frozen=True)
+class LayerCost:
     """A layer: its name, weights, those that are not zero, and multiply-adds for one picture, before and after."""
 
     layer: str

@@ -1,0 +1,188 @@
+"""The transformation as a countermeasure and as a defence: from checkpoints, in training, in the audit, refusals."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import unlearnable
+from tests.cli.test_cli import run
+from tests.countermeasures.conftest import as_batch, build_model, textured
+from tests.test_trainer import folders as folders
+from unlearnable.attacks.transformation import Transformation
+from unlearnable.audit.api import Audit, run_audit, wanted_grid
+from unlearnable.budgets import Linf
+from unlearnable.cli.panel import show_panel
+from unlearnable.countermeasures import compose, named
+from unlearnable.countermeasures.adversarial_transformation import AdversarialTransformation
+from unlearnable.defence import panel
+from unlearnable.errors import InputError
+from unlearnable.models import build
+from unlearnable.pictures.dataset import load
+from unlearnable.training.adaptive import adaptive_panel
+from unlearnable.training.checkpoint import Network, load_network, save_network
+
+
+def checkpoint(path: Path, *, classes: int = 3, size: int = 16, channels: int = 3) -> Path:
+    torch.manual_seed(0)
+    names = tuple(f"class {number}" for number in range(classes))
+    about = Network(model="resnet9-w16", class_names=names, channels=channels, size=size, training={})
+    save_network(path, build("resnet9-w16", classes=classes, channels=channels, size=size), about)
+    return path
+
+
+@pytest.fixture(scope="module")
+def external(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("external") / "external.safetensors")
+
+
+def test_batches_are_transformed_as_the_transformation_does(external: Path, rng) -> None:
+    images, labels = as_batch(textured(rng, width=16))
+    countermeasure = AdversarialTransformation(external=external, steps=3)
+    change = compose(countermeasure).every_batch(3)
+    model = build_model()
+    before = images.clone()
+    out = change(model, images, labels, torch.Generator())
+    assert torch.equal(images, before)
+    assert torch.equal(out, Transformation(steps=3)(load_network(external)[0], images))
+    assert torch.equal(out, change(model, images, labels.flip(0), torch.Generator()))  # it does not look at labels
+
+
+def test_test_pictures_are_transformed_too(external: Path, rng) -> None:
+    published = textured(rng, width=16)
+    out = AdversarialTransformation(external=external, steps=3).at_test(published.images)
+    wanted = Transformation(steps=3)(load_network(external)[0], as_batch(published)[0])
+    assert (out.shape, out.dtype) == (published.images.shape, np.uint8)
+    np.testing.assert_allclose(out.transpose(0, 3, 1, 2), 255 * wanted.numpy(), atol=0.51)
+    assert np.abs(out.astype(int) - published.images).max() <= 16
+
+
+def test_its_name_and_its_description(external: Path, tmp_path: Path) -> None:
+    assert str(named("adversarial-transformation-4+coin")) == "adversarial-transformation-4+coin"
+    here = AdversarialTransformation(external=external)
+    copy = tmp_path / "copy"
+    copy.write_bytes(external.read_bytes())
+    assert here.spec() == replace(here, external=copy).spec()  # what is in the file counts, not where it lies
+    assert here.spec() != replace(here, external=checkpoint(tmp_path / "other", classes=4)).spec()
+    assert here.spec() != replace(here, budget=Linf.of_255(8)).spec()
+    assert json.loads(json.dumps(here.spec())) == here.spec()
+
+
+def test_bad_input(external: Path, tmp_path: Path, rng) -> None:
+    countermeasure = AdversarialTransformation(external=external)
+    with pytest.raises(InputError, match=r"expected an external network of 10 classes, found one of 3"):
+        countermeasure.every_batch(10)
+    message = "expected an external network for pictures of 20x16 pixels and 3 channels, found one for 16x16 and 3"
+    with pytest.raises(InputError, match=message):
+        countermeasure.at_test(textured(rng, height=20, width=16).images)
+    images, labels = as_batch(textured(rng, width=16, channels=1))
+    with pytest.raises(InputError, match="pixels and 1 channels, found one for 16x16 and 3"):
+        countermeasure.every_batch(3)(build_model(), images, labels, torch.Generator())
+    with pytest.raises(InputError, match="expected an external network for adversarial-transformation, found none"):
+        AdversarialTransformation().every_batch(3)
+    with pytest.raises(InputError, match="expected a trained network, found nothing at"):
+        AdversarialTransformation(external=tmp_path / "none").every_batch(3)
+    with pytest.raises(InputError, match="expected an Linf radius above 0"):
+        AdversarialTransformation(budget=Linf(0))
+
+
+@pytest.fixture(scope="module")
+def trained(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A network that knows the two classes, and one trained behind it."""
+    root = tmp_path_factory.mktemp("behind")
+    first, behind = root / "external.safetensors", root / "behind.safetensors"
+    unlearnable.train(folders[0], test=folders[1], out=first, options={"epochs": 2, "batch_size": 8})
+    said = run(
+        *("train", folders[0], "--test", folders[1], "--out", behind, "--epochs", 2, "--batch-size", 8, "--json"),
+        *("--transform", "adversarial:steps=2,budget=24/255", "--external", first),
+    )
+    assert said.returncode == 0, said.stderr
+    report = json.loads(said.stdout)
+    about = load_network(behind)[1]
+    assert about.training["transform"]["budget"] == "Linf 24/255"
+    assert report["clean_accuracy"] == 1
+    assert [path.name for path in sorted(root.iterdir())] == ["behind.safetensors", "external.safetensors"]
+    return first, behind
+
+
+def test_the_panel_asks_everything_and_the_worst_counts(
+    trained: tuple[Path, Path], folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, behind = trained
+    options = {"external": first, "baseline": first, "queries": 60, "limit": 6, "budget": Linf.of_255(48)}
+    report = panel(behind, folders[1], **options)
+    found = {name: spread.mean for name, spread in report.accuracies.items()}
+    assert found.keys() == {
+        *("clean", "pgd20", "bpda", "unrolled", "transfer-classifier", "transfer-external", "transfer-both"),
+        *("reparameterised", "square", "nes", "worst"),
+    }
+    assert found["worst"] <= min(share for name, share in found.items() if name != "worst")
+    assert {name.partition(",")[0] for name in report.baselines} == {"fed plain", "noise", "baseline"}
+    assert list(report.sweep.values())[-1] == 0 or "1" in report.sweep
+    assert report.external_passes == 2
+    show_panel(report, json=False)
+    assert f"{100 * found['worst']:6.1f} %           worst" in capsys.readouterr().out
+    show_panel(report, json=True)
+    assert json.loads(capsys.readouterr().out)["accuracies"]["worst"]["mean"] == found["worst"]
+
+
+def test_the_panel_of_a_random_transformation_draws_several_times(trained, folders: tuple[Path, Path]) -> None:
+    first, _ = trained
+    data = load(folders[1], size=12, limit=4)
+    network = load_network(first)[0]
+    kind = Transformation(steps=1, random_start=True)
+    panel = adaptive_panel(
+        *(network, network, kind, data.images, data.labels),
+        budget=Linf.of_255(8),
+        queries=10,
+        samples=2,
+        sweep=False,
+    )
+    assert {spread.draws for spread in panel.accuracies.values()} == {5}
+    assert panel.sweep == {}
+
+
+def test_refusals_of_the_commands(trained, folders: tuple[Path, Path], external: Path, tmp_path: Path) -> None:
+    first, behind = trained
+    said = run("evaluate", first, folders[1], "--panel")
+    assert said.returncode == 2
+    assert "expected a network with noise or a transformation, found one with neither" in said.stderr
+    with pytest.raises(InputError, match="expected the external network that it was trained with, found another"):
+        panel(behind, folders[1], external=behind)
+    with pytest.raises(InputError, match="expected an external network for adversarial-transformation, found none"):
+        panel(behind, folders[1])
+    options = {"test": folders[1], "out": tmp_path / "out"}
+    with pytest.raises(InputError, match="expected an external network of the same 2 classes, found one of 3 others"):
+        unlearnable.train(folders[0], transform="adversarial", external=external, **options)
+    with pytest.raises(InputError, match=r"expected adversarial, with options budget, steps.*found 'blur'"):
+        unlearnable.train(folders[0], transform="blur", external=external, **options)
+    with pytest.raises(InputError, match=r"expected adversarial, with options budget, steps.*found 'speed'"):
+        unlearnable.train(folders[0], transform="adversarial:speed=3", external=external, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_in_the_audit(trained, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    protected = tmp_path / "protected"
+    for path in folders[0].rglob("*.png"):
+        (protected / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(Image.open(path)) // 2 + 60).save(protected / path.parent.name / path.name)
+    grid = wanted_grid(None, None, ["erm"], ["adversarial-transformation-2"])
+    asked = Audit(
+        clean=folders[0],
+        protected=[str(protected)],
+        test=folders[1],
+        out=tmp_path / "run",
+        grid=grid,
+        seeds=1,
+        epochs=1,
+        batch_size=8,
+        models=["resnet9-w16"],
+    )
+    with pytest.raises(InputError, match="expected an external network for adversarial-transformation, found none"):
+        run_audit(asked)
+    rows = run_audit(replace(asked, external=trained[0])).rows
+    assert "adversarial-transformation-2" in {row.countermeasure for row in rows}
