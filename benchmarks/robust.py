@@ -19,6 +19,7 @@ and backward that it cannot do without, of the same batch sizes through the same
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import math
@@ -127,11 +128,8 @@ def measure(
 
     def note(done: int, steps: int, epoch: Epoch | None) -> None:
         if epoch is not None:
-            modes = [(module, module.training) for module in networks[0].modules()]
-            few = tests.limit(options.curve)
-            point = {"epoch": epoch.number} | accuracies(networks[0], few, about["recipe"])
-            for module, mode in modes:
-                module.training = mode
+            twin = copy.deepcopy(networks[0])  # whose passes are not counted, and whose mode is nobody's
+            point = {"epoch": epoch.number} | accuracies(twin, tests.limit(options.curve), about["recipe"])
             with curve.open("a") as file:
                 file.write(json.dumps(point) + "\n")
             words = " ".join(f"{about[name]}" for name in ("recipe", "way", "seed"))
