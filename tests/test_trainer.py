@@ -109,7 +109,7 @@ def test_the_best_epoch_by_held_out_pictures_is_kept(folders: tuple[Path, Path],
     out = tmp_path / "network"
     said = run(
         *("train", folders[0], "--test", folders[1], "--out", out, "--recipe", "adversarial", "--budget", "8/255"),
-        *("--epochs", 3, "--batch-size", 8, "--hold-out", 0.2, "--json"),
+        *("--epochs", 3, "--batch-size", 8, "--hold-out", 0.2, "--report", tmp_path / "new" / "run.html", "--json"),
     )
     assert said.returncode == 0, said.stderr
     report = json.loads(said.stdout)
@@ -119,6 +119,10 @@ def test_the_best_epoch_by_held_out_pictures_is_kept(folders: tuple[Path, Path],
     assert (report["held_out_pictures"], report["judged_by"]) == (8, "pgd10, Linf 8/255")
     assert report["gradients"] == 3 * 32 * (10 + 1)
     assert unlearnable.evaluate(out, folders[1]).clean == report["clean_accuracy"]
+    page = (tmp_path / "new" / "run.html").read_text()
+    assert report["report"] == str(tmp_path / "new" / "run.html")
+    assert f"unlearnable train {folders[0]} --test {folders[1]} --out {out} --recipe adversarial" in page
+    assert "training pictures under attack" in page
 
 
 def test_curves_for_tensorboard(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -157,6 +161,9 @@ def test_finetuning_starts_from_the_weights_given(trained: Path, folders: tuple[
         ({"options": {"epochs": 0}}, "expected epochs of 1 or more, found 0"),
         ({"options": {"sigma": 0.5}}, "expected options of the recipe erm (none of its own) or of all recipes, found"),
         ({"limit": 0}, "expected"),
+        ({"hold_out": 1.5}, "expected a share to hold out between 0 and 1, found 1.5"),
+        ({"hold_out": 0.01}, "expected enough pictures of each class to hold 0.01 of them out and train on the rest"),
+        ({"report": "."}, "expected a file to write the report to, found the folder ."),
         ({"device": "abacus"}, "expected a device that PyTorch has here, such as cpu or cuda, found 'abacus'"),
     ],
 )

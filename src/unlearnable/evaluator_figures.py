@@ -87,7 +87,7 @@ def by_severity(report: "EvaluateReport") -> Figure:
         axes.set_title(kind)
         axes.set_ylim(0, 100)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower left")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the curves, which may lie anywhere
     for axes in panels[2:]:
         axes.set_xlabel("severity" + (" (0: clean)" if start else ""))
     for axes in panels[::2]:

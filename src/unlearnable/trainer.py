@@ -22,6 +22,7 @@ from unlearnable.training.checkpoint import Epoch, Network, Split, save_network
 from unlearnable.training.distributed import is_first
 from unlearnable.training.holdout import best, held_out, judged_by
 from unlearnable.training.loop import train as run
+from unlearnable.training.objectives import Adversarial
 from unlearnable.training.precision import Precision
 from unlearnable.training.recipes import named as recipe_named
 from unlearnable.training.rsr.noise import strengths
@@ -36,7 +37,8 @@ Progress = Callable[[int, int], None]
 class TrainReport:
     """What training came to.
 
-    checkpoint: the file with the network. gradients: pictures passed forward and backward, attacks included.
+    checkpoint: the file with the network. report: the page, where one was asked for.
+    gradients: pictures passed forward and backward, attacks included; those to judge epochs by are not.
     best_epoch: the one that was kept, where pictures were held out of training to choose by; held_out: share of those
         that it names rightly, judged_by: under this attack, None for none; held_out_pictures: how many there are.
     clean_accuracy: share of the test pictures named rightly, with its 95 % interval (Wilson).
@@ -58,6 +60,7 @@ class TrainReport:
     judged_by: str | None = None
     held_out_pictures: int = 0
     history: list[Epoch] = field(default_factory=list)
+    report: str | None = None
 
 
 def train(
@@ -79,6 +82,8 @@ def train(
     device: str | None = None,
     precision: Precision = "auto",
     tensorboard: str | os.PathLike[str] | None = None,
+    report: str | os.PathLike[str] | None = None,
+    command: str | None = None,
     progress: Progress | None = None,
 ) -> TrainReport:
     """Train a network on a folder of pictures and test it on another.
@@ -101,6 +106,7 @@ def train(
         accuracy, under PGD-10 for recipes that train under attack (see :mod:`unlearnable.training.holdout`). Without it
         the last epoch is kept. Test pictures choose nothing either way.
     tensorboard: a folder for the curves of loss and accuracy, as TensorBoard reads them.
+    report: a page, in one file of HTML, of how the training went. command: that starts the same run again, for it.
 
     Raises InputError for whatever the caller can mend.
     """
@@ -115,6 +121,13 @@ def train(
     if transform is not None and hold_out is not None:
         remedy = "leave one out: held-out pictures would be judged untransformed"
         raise expected("either --transform or --hold-out", "both", remedy)
+    if report is not None:
+        from unlearnable import pages, trainer_report  # what is missing for it is missed now
+        from unlearnable.audit.run import machine
+
+        if Path(report).is_dir():
+            place = Path(report) / "report.html"
+            raise expected("a file to write the report to", f"the folder {report}", f"name {place}")
     data, tests = load(source, size=size, limit=limit), load(test, size=size, limit=limit)
     check_alike(data, tests)
     places = None if hold_out is None else held_out(data, hold_out, seed)
@@ -170,7 +183,7 @@ def train(
         )
         save_network(out, trained.model, made_of)
         state.unlink(missing_ok=True)
-    return TrainReport(
+    done = TrainReport(
         checkpoint=str(out),
         recipe=recipe,
         accelerate=accelerate,
@@ -185,7 +198,24 @@ def train(
         judged_by=None if chosen is None or judge is None else f"pgd{judge.steps}, {judge.budget}",
         held_out_pictures=0 if places is None else len(places),
         history=trained.history,
+        report=None if report is None else os.fspath(report),
     )
+    if report is not None and is_first():
+        told_of = trainer_report.About(
+            pictures=len(data) - done.held_out_pictures,
+            test_pictures=len(tests),
+            classes=len(data.class_names),
+            size=data.images.shape[1:],
+            seed=seed,
+            precision=precision,
+            parameters=sum(weight.numel() for weight in trained.model.parameters()),
+            settings=made.spec(),
+            attacked=isinstance(made.objective, Adversarial),
+            machine=machine(next(trained.model.parameters()).device),
+            command=command,
+        )
+        pages.publish(trainer_report.page(done, told_of), Path(report))
+    return done
 
 
 def _tensorboard_log(folder: str | os.PathLike[str] | None) -> Callable[[str, float, int], None]:

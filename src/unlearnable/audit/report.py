@@ -5,15 +5,14 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
+from unlearnable import pages
 from unlearnable.audit import tables
 from unlearnable.audit.charts import axis_end, zones
 from unlearnable.audit.method import dig, facts, limits, settings, untried
@@ -21,14 +20,11 @@ from unlearnable.audit.results import Results, Sample, read
 from unlearnable.audit.scores import Score, Summary, summarise
 from unlearnable.audit.verdict import PROTECTED, WEAKENED, CleanNeeded, Way, clean_needed
 from unlearnable.pictures import sheet
-from unlearnable.pictures.destination import publish, writing
-from unlearnable.shares import between, percent
 
 _SHEET_ROWS: Final = 12  # pictures shown of each set
 _NUMBERED: Final = 16  # classes up to which a confusion is a table of numbers
 _SHADES: Final = 8  # of a larger one
 _MISTAKES: Final = 5  # that are named
-_POINTS: Final = 120  # of a curve, at most
 _MARKS: Final = (  # drawn around (0, 0); colour alone never tells sets apart
     "M-4.4 0a4.4 4.4 0 1 0 8.8 0a4.4 4.4 0 1 0-8.8 0z",
     "M-4-4H4V4H-4z",
@@ -116,11 +112,11 @@ def report(
     if not (html or csv or markdown or figures):
         html = run / "report.html"
     if html:
-        _publish(page(results, untried=untried(summary)), html)
+        pages.publish(page(results, untried=untried(summary)), html)
     if csv:
-        _publish(tables.csv_table(summary), csv)
+        pages.publish(tables.csv_table(summary), csv)
     if markdown:
-        _publish(tables.markdown(summary), markdown)
+        pages.publish(tables.markdown(summary), markdown)
     drawn = []
     if figures:
         from unlearnable.audit.figures import draw
@@ -141,17 +137,12 @@ def page(results: Results, *, untried: Mapping[str, Sequence[str]]) -> str:
     untried: by kind, the names that this release knows beside those tried.
     """
     summary, names = summarise(results.rows, results.verdicts), results.class_names
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Callable[..., Any]] = {
-        "pct": _unbroken(percent),
-        "between": _unbroken(between),
         "decibels": lambda value: "∞ (unchanged)" if math.isinf(value) else f"{value:.1f}\u00a0dB",
-        "at": _at,
         "pairs": pairwise,
         "by_set": lambda scores: [list(group) for _, group in groupby(scores, key=lambda one: one.protection)],
     }
-    environment.filters |= filters
-    template = environment.from_string(files("unlearnable").joinpath("templates/audit.html").read_text("utf-8"))
+    template = pages.template("audit.html", filters)
     ways, classes = summary.ways(), summary.by_class(names)
     lines = [(way, [(n, one.accuracy, one.interval) for n, one in found]) for way, found in ways.items()]
     top = axis_end(end for _, values in lines for *_, (_, end) in values)
@@ -184,32 +175,12 @@ def page(results: Results, *, untried: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def _publish(text: str, path: Path) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    publish(text.encode(), path.with_name(f".{path.name}.partial"), path)
-
-
 def _needed(summary: Summary) -> list[tuple[str, CleanNeeded, int]]:
     count = dig(summary.clean.first.spec, "train", "count")
     if not isinstance(count, int):
         return []
     found = [(name, clean_needed(summary.rows, name, count)) for name in summary.sets]
     return [(name, one, count) for name, one in found if one is not None]
-
-
-def _unbroken(write: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Have numbers stay on one line, with a minus sign that is one."""
-    return lambda value: write(value).replace(" ", "\u00a0").replace("-", "\u2212")
-
-
-def _at(value: float, top: float = 1.0) -> str:
-    """Place a value on an axis from 0, as SVG takes it; what lies beyond is drawn at the end.
-
-    >>> _at(0.25, 0.8), _at(-0.1)
-    ('31.25%', '0%')
-    """
-    return f"{round(100 * min(max(value / top, 0), 1), 2):g}%"
 
 
 def _most_loss(summary: Summary) -> float:
@@ -222,24 +193,10 @@ def _panels(summary: Summary) -> list[Panel]:
     for way, found in summary.ways().items():
         runs = [(number, row.history) for number, one in found for row in one.rows if row.history]
         if runs:
-            accuracies = [(number, _curve([epoch["accuracy"] for epoch in history])) for number, history in runs]
-            losses = [(number, _curve([epoch["loss"] / most for epoch in history])) for number, history in runs]
+            accuracies = [(number, pages.curve([epoch["accuracy"] for epoch in history])) for number, history in runs]
+            losses = [(number, pages.curve([epoch["loss"] / most for epoch in history])) for number, history in runs]
             panels.append(Panel(way, accuracies, losses, found))
     return panels
-
-
-def _curve(values: Sequence[float]) -> str:
-    """Return the points of an SVG polyline, 0 to 100 across and downwards, for values from 0 to 1 at even distances.
-
-    >>> _curve([0.0, 0.5, 1.0])
-    '0.0,100.0 50.0,50.0 100.0,0.0'
-    """
-    chosen = np.linspace(0, len(values) - 1, min(len(values), _POINTS)).round().astype(int).tolist()
-    last = max(len(values) - 1, 1)
-    points = [(100 * place / last, 100 - 100 * values[place]) for place in chosen]
-    if len(points) == 1:
-        points.append((100.0, points[0][1]))
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def _confusions(summary: Summary, names: Sequence[str]) -> list[Confusion]:

@@ -1,5 +1,7 @@
 """``unlearnable train``."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +76,9 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", metavar="DIR", help="Write curves there, for TensorBoard.")
     ] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="A page of how it went: curves, cost, settings.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a network.
@@ -96,6 +101,10 @@ def train(
         "lasso": lasso,
         "budget": None if budget is None else parse(budget),
     }
+    if report_file is not None:
+        with needing("report"):
+            import jinja2  # noqa: F401 - to be missed before work is begun
+
     with telling("training") as progress:
         report = train(
             source,
@@ -115,6 +124,8 @@ def train(
             device=device,
             precision=precision,
             tensorboard=tensorboard,
+            report=report_file,
+            command=shlex.join(["unlearnable", *sys.argv[1:]]),
             progress=progress,
         )
     if not is_first():
@@ -138,3 +149,5 @@ def train(
         f"It names {100 * report.clean_accuracy:.1f} % of the test pictures rightly"
         f" (95 % interval {100 * low:.1f} to {100 * high:.1f}, one seed). Checkpoint: {report.checkpoint}"
     )
+    if report.report is not None:
+        typer.echo(f"How it went: {report.report}")
