@@ -222,3 +222,41 @@ def test_started_again_it_goes_on(folders: tuple[Path, Path], tmp_path: Path, mo
     first, second = load_file(tmp_path / "a"), load_file(tmp_path / "b")
     assert all(torch.equal(first[name], second[name]) for name in second)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def grey(folder: Path, root: Path) -> Path:
+    """Copy pictures as grey ones."""
+    for path in sorted(folder.rglob("*.png")):
+        (root / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("L").save(root / path.parent.name / path.name)
+    return root
+
+
+def test_grey_and_colour_are_not_mixed(trained: Path, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    train, test = folders
+    greys = grey(train, tmp_path / "grey")
+    with pytest.raises(InputError, match="expected grey test pictures, like those to train on, found colour ones"):
+        unlearnable.train(greys, test=test, out=tmp_path / "x")
+    with pytest.raises(InputError, match="expected colour test pictures, like those to train on, found grey ones"):
+        unlearnable.train(train, test=greys, out=tmp_path / "x")
+    with pytest.raises(InputError, match=r"expected the weights of this network in .*, found .* of shape"):
+        unlearnable.train(greys, test=greys, out=tmp_path / "x", recipe="finetune", weights=trained)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_checkpoint_of_another_network_is_an_error(trained: Path, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected the weights of this network in .*network\.safetensors, found no "):
+        unlearnable.train(
+            folders[0], test=folders[1], out=tmp_path / "x", recipe="finetune", weights=trained, model="resnet18"
+        )
+
+
+@pytest.mark.parametrize("recipe", ["adversarial", "trades", "mart"])
+def test_two_classes_of_grey_pictures_are_enough(recipe: str, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    greys = grey(folders[1], tmp_path / "grey")
+    options = {"epochs": 1, "batch_size": 8, "steps": 2}
+    report = unlearnable.train(
+        greys, test=greys, out=tmp_path / "x", recipe=recipe, options=options, hold_out=0.25, report=tmp_path / "page"
+    )
+    assert report.held_out_pictures == 4
+    assert "12 of 12 x 12 pixels, grey" in (tmp_path / "page").read_text()

@@ -80,7 +80,7 @@ def test_a_plain_run_in_words_and_numbers() -> None:
     assert "95 % interval 46.0 to 55.0 %, one seed" in found.text
     assert "The last of 4 epochs was kept. Test pictures chose nothing." in found.text
     assert "76,800 pictures passed forward and backward: 12.00 times each picture an epoch" in found.text
-    assert "1,600 of 24 x 32 pixels, 3 channels" in found.text
+    assert "1,600 of 24 x 32 pixels, in colour" in found.text
     assert "6 seconds of training" in found.text
     assert "objective beta6" in found.text
     assert found.rows()[0] == ["Epoch", "Loss", "Accuracy", "Seconds"]

@@ -105,6 +105,8 @@ def evaluate(
     data = load(source, size=about.size, limit=limit)
     _check(data, about, source)
     released = None if corruption_files is None else open_released(Path(corruption_files))
+    if released is not None:
+        _check_released(released, about)
     sets = _corrupted(data, seed) if released is None else _read(released, about, limit)
     network = network.to(local_device(device or default_device())).to(memory_format=torch.channels_last)
     swept = [name for name, attack in chosen.items() if figures is not None and not isinstance(attack, AutoAttack)]
@@ -200,19 +202,24 @@ def _corrupted(data: Dataset, seed: int) -> Iterator[tuple[str, Dataset]]:
             yield name, Dataset(images, data.labels, data.class_names, data.ids)
 
 
-def _read(released: Released, about: Network, limit: int | None) -> Iterator[tuple[str, Dataset]]:
-    """Read the released files. Raises InputError, at the first, for those of other classes or another size."""
+def _check_released(released: Released, about: Network) -> None:
+    """Raise InputError for released files of other classes or another size than a network was trained on."""
     classes = int(released.labels.max()) + 1
     if classes != len(about.class_names):
         wanted = f"corrupted pictures of {len(about.class_names)} classes"
         raise expected(wanted, f"{classes} in {released.folder}", "name the files of the data set it was trained on")
     for name in CORRUPTIONS:
+        shape = released.pictures(name, SEVERITIES[0]).shape[1:]
+        if shape != (about.size, about.size, about.channels):
+            wanted, found = f"{about.size}x{about.size}x{about.channels}", "x".join(map(str, shape))
+            remedy = "train the network on pictures of that size"
+            raise expected(f"corrupted pictures of {wanted}", f"{found} in {released.folder}", remedy)
+
+
+def _read(released: Released, about: Network, limit: int | None) -> Iterator[tuple[str, Dataset]]:
+    for name in CORRUPTIONS:
         for severity, labels in zip(SEVERITIES, released.labels, strict=True):
             images = released.pictures(name, severity)
-            if images.shape[1:] != (about.size, about.size, about.channels):
-                wanted, found = f"{about.size}x{about.size}x{about.channels}", "x".join(map(str, images.shape[1:]))
-                remedy = "train the network on pictures of that size"
-                raise expected(f"corrupted pictures of {wanted}", f"{found} in {released.folder}", remedy)
             ids = tuple(map(str, range(len(labels))))
             read = Dataset(images, labels, about.class_names, ids)
             yield name, read if limit is None else read.limit(limit)

@@ -209,7 +209,7 @@ def train(
             seed=seed,
             precision=precision,
             parameters=sum(weight.numel() for weight in trained.model.parameters()),
-            settings=made.spec(),
+            settings=made.spec() | ({} if transformed is None else {"transform": transformed.spec()}),
             attacked=isinstance(made.objective, Adversarial),
             machine=machine(next(trained.model.parameters()).device),
             command=command,
@@ -241,6 +241,9 @@ def check_alike(data: Dataset, tests: Dataset) -> None:
         other = sorted(set(data.class_names) ^ set(tests.class_names))
         found = f"{len(tests.class_names)} that differ in {', '.join(map(repr, other[:3]))}"
         raise expected(f"test pictures of the same {len(data.class_names)} classes", found, "check the folders' names")
+    if data.images.shape[3] != tests.images.shape[3]:
+        here, there = ("grey" if one.images.shape[3] == 1 else "colour" for one in (data, tests))
+        raise expected(f"{here} test pictures, like those to train on", f"{there} ones", "bring both to one kind")
     if data.images.shape[1:] != tests.images.shape[1:]:
         here, there = ("x".join(map(str, one.images.shape[1:])) for one in (data, tests))
         raise expected(f"test pictures of {here}", there, "bring both to one size with --size")

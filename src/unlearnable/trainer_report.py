@@ -96,12 +96,12 @@ def _facts(run: "TrainReport", about: About) -> list[tuple[str, str]]:
     height, width, channels = about.size
     passes = run.gradients / (about.pictures * run.epochs)
     place = [about.machine.get(name, "") for name in ("processor", "system")]
-    threads = about.machine["threads"]
+    threads, colour = about.machine["threads"], "grey" if channels == 1 else "in colour"
     software = {name: value for name, value in about.machine.items() if name not in ("processor", "system", "threads")}
     held = f", and {run.held_out_pictures:,} held out of training" if run.held_out_pictures else ""
     found = {
         "Network": f"{run.model}, {about.parameters:,} parameters",
-        "Training pictures": f"{about.pictures:,} of {width} x {height} pixels, {channels} channels{held}",
+        "Training pictures": f"{about.pictures:,} of {width} x {height} pixels, {colour}{held}",
         "Test pictures": f"{about.test_pictures:,}",
         "Seed": str(about.seed),
         "Cost": f"{run.gradients:,} pictures passed forward and backward: {passes:.2f} times each picture an epoch, "
@@ -151,7 +151,7 @@ def _ticks(last: int) -> list[int]:
     """Return the epochs that an axis names: the first, the last, and some at even distances between.
 
     >>> _ticks(1), _ticks(3), _ticks(30)
-    ([1], [1, 2, 3], [1, 8, 16, 23, 30])
+    ([1], [1, 2, 3], [1, 8, 15, 23, 30])
     """
     count = min(last, _TICKS)
     return [1 + round(place * (last - 1) / max(count - 1, 1)) for place in range(count)]

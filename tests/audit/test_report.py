@@ -539,9 +539,9 @@ def test_a_place_that_cannot_be_written_is_an_error(run):
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
 def test_what_is_missing_is_named_with_how_to_install_it(run, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    for name in ("report", "figures"):
-        monkeypatch.delitem(sys.modules, f"unlearnable.audit.{name}", raising=False)
-        monkeypatch.delattr(f"unlearnable.audit.{name}", raising=False)
+    for name in ("audit.report", "audit.figures", "pages"):
+        monkeypatch.delitem(sys.modules, f"unlearnable.{name}", raising=False)
+        monkeypatch.delattr(f"unlearnable.{name}", raising=False)
     found = call(run, "--figures", run / "figures").exception
     assert isinstance(found, InputError)
     assert f"found no {package}: pip install 'unlearnable[report]'" in str(found)
