@@ -129,7 +129,7 @@ def protect(
     if report.lossy and report.noise_kept is not None:
         typer.echo(
             f"warning: {100 * report.noise_kept:.0f} % of the noise is left in {report.lossy:,} pictures stored as JPEG"
-            " or the like, which protect less;"
+            " or the like (less noise protects less, and none comes off exactly);"
             f" --format png --noise {report.noise} keeps all of it, in another destination",
             err=True,
         )
