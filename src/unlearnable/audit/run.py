@@ -96,6 +96,8 @@ class Bench:
     def countermeasure(self, text: str) -> Composition:
         """Build a countermeasure from its name, with the external network where it needs one."""
         made = named(text)
+        if not any(isinstance(part, AdversarialTransformation) for part in made.parts):
+            return made
         parts = [
             replace(part, external=self.external) if isinstance(part, AdversarialTransformation) else part
             for part in made.parts
