@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: networks this small are slower on more threads
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from unlearnable import Key
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl-C, which a background job would ignore
 
 
 @pytest.fixture(autouse=True)
