@@ -4,9 +4,10 @@
     uv run benchmarks/robust.py table [--figure FILE]
     uv run benchmarks/robust.py speed
 
-``train`` trains every recipe by every way and seed, each to its last epoch, and measures it on test pictures that
-chose nothing: clean, and under PGD-20 or, with AugMix, under the 15 corruptions at 5 severities (mean of all); after
-each epoch too, on fewer of them, for the curve of accuracy over time. The ways are: plainly; by BulletTrain; by
+``train`` trains every recipe by every way and seed, each to its last epoch, and measures it clean, and under PGD-20 or,
+with AugMix, under the 15 corruptions at 5 severities (mean of all): on test pictures, which choose nothing, and on as
+many of the training folder's pictures as were not trained on, by which a way is chosen; after each epoch too, on fewer
+test pictures, for the curve of accuracy over time. The ways are: plainly; by BulletTrain; by
 BulletTrain with a short attack, or one view, for outliers too. Seconds are of training alone. A row for each goes into
 ``results/robust.jsonl``, and what stands there already is not run again; ``--minutes`` stops in the middle of a run,
 and the same command goes on from there.
@@ -84,7 +85,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def train_all(options: argparse.Namespace) -> None:
-    data, tests = load(options.source, limit=options.pictures), load(options.test, limit=options.tests)
+    both = load(options.source, limit=options.pictures + options.tests)
+    data, tests = both.limit(options.pictures), load(options.test, limit=options.tests)
+    held = both.select(np.flatnonzero(~np.isin(both.ids, data.ids)))
     build = partial(models.create, options.model, classes=len(data.class_names))
     deadline = time.monotonic() + 60 * options.minutes
     options.runs.mkdir(parents=True, exist_ok=True)
@@ -101,16 +104,18 @@ def train_all(options: argparse.Namespace) -> None:
                     "epochs": options.epochs,
                     "batch_size": options.batch_size,
                     "tests": len(tests),
+                    "held": len(held),
                     "spec": recipe.spec(),
                     "data": data.fingerprint(),
                 }
                 if about_key(about) not in {row["key"] for row in rows()}:
-                    measure(data, tests, build, recipe, about, deadline, options)
+                    measure(data, tests, held, build, recipe, about, deadline, options)
 
 
 def measure(
     data: Dataset,
     tests: Dataset,
+    held: Dataset,
     build: Callable[[], nn.Module],
     recipe: Recipe,
     about: dict[str, Any],
@@ -145,6 +150,7 @@ def measure(
         key=key,
         **about,
         **accuracies(trained.model, tests, about["recipe"]),
+        on_held=accuracies(trained.model, held, about["recipe"]),
         seconds=float(seconds[-1]),
         gradients=trained.gradients,
         shares=[epoch[4:7] for epoch in trained.history],
@@ -225,6 +231,8 @@ def print_table(options: argparse.Namespace) -> None:
                     f"{name} {spread([a[name] / b[name] for a, b in both])} x" for name in ("seconds", "gradients")
                 ]
                 words += [f"{name} lost {spread([100 * (a[name] - b[name]) for a, b in both])}" for name in measures]
+                lost = ((name, [100 * (a["on_held"][name] - b["on_held"][name]) for a, b in both]) for name in measures)
+                words += [f"{name} lost on held-out pictures {spread(values)}" for name, values in lost]
             print(f"  {recipe:12} {way:12} " + "; ".join(words))
             if any(of[0]["shares"][0]):
                 shares = np.mean([row["shares"] for row in of], 0)
@@ -379,7 +387,7 @@ def parsed() -> argparse.Namespace:
     training.add_argument("source", type=Path, metavar="DIR", help="pictures to train on, a subfolder a class")
     training.add_argument("--test", type=Path, required=True, metavar="DIR")
     training.add_argument("--pictures", type=int, default=4000, help="to train on, of each class in turn")
-    training.add_argument("--tests", type=int, default=2000, help="to measure the last epoch on")
+    training.add_argument("--tests", type=int, default=2000, help="to measure the last epoch on, held-out ones alike")
     training.add_argument("--curve", type=int, default=500, help="to measure each epoch on")
     training.add_argument("--epochs", type=int, default=8)
     training.add_argument("--batch-size", type=int, default=128)
