@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -33,6 +34,7 @@ Usage: unlearnable [OPTIONS] COMMAND [ARGS]...
   Publish pictures that people can look at and models cannot learn from.
 
 Options:
+  --version   Print it.
   -h, --help  Show this message and exit.
 
 Commands:
@@ -56,6 +58,11 @@ Commands:
 
 def test_help_is_what_we_mean_it_to_be():
     assert run("--help").stdout == HELP
+    assert run().stdout == HELP
+
+
+def test_the_version_is_that_of_the_package():
+    assert run("--version").stdout == f"unlearnable {version('unlearnable')}\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The command line: one small module a verb, loaded when its verb is called."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -29,12 +31,26 @@ _STOPPED = 130  # what typer makes of a Ctrl-C, too
 app = typer.Typer(
     name="unlearnable",
     help="Publish pictures that people can look at and models cannot learn from.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"unlearnable {version('unlearnable')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
 app.command()(keygen.keygen)
 app.command()(protect.protect)
 app.command()(verify.verify)
@@ -57,7 +73,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments or ["--help"], standalone_mode=False)
     except KeyboardInterrupt:
         code = _STOPPED
     except (InputError, TyperException, FloatingPointError, MemoryError, OSError) as error:
