@@ -5,9 +5,9 @@
 
 The loop of EM, REM and SEM with every kind of inner perturbation and of surrogate asked for: EM is ``plain`` noise for
 a ``plain`` surrogate (over crops and mirrorings here, as all are), SEM ``random`` noise for a surrogate trained against
-an ``adversary``, and REM takes the adversary for both; ``none`` are the clean pictures. They are trained on plainly and adversarially
-(L-infinity 4/255, 5 steps), as in the audit's tables, and tested on clean pictures: the lower, the better. Settings are
-those of ``fast``. A row for each goes into ``results/noise.jsonl``, and what stands there is not run again.
+an ``adversary``, and REM takes the adversary for both; ``none`` are the clean pictures. They are trained on plainly and
+adversarially (L-infinity 4/255, 5 steps), as in the audit's tables, and tested on clean pictures: lower is better.
+Settings are those of ``fast``. A row for each goes into ``results/noise.jsonl``, and what stands there is not rerun.
 """
 
 import argparse
