@@ -1,13 +1,14 @@
 """What makes error-minimizing noise hold: how it is perturbed while it is made, its surrogate, and how many steps.
 
     uv run benchmarks/noise.py CIFAR/train --test CIFAR/test [--noise random] [--surrogate adversary] [--steps 100 400]
+        [--noise-steps 5] [--samples 2] [--inner-steps 5]
     uv run benchmarks/noise.py CIFAR/train --test CIFAR/test --table
 
 The loop of EM, REM and SEM with every kind of inner perturbation and of surrogate asked for: EM is ``plain`` noise for
 a ``plain`` surrogate (over crops and mirrorings here, as all are), SEM ``random`` noise for a surrogate trained against
 an ``adversary``, and REM takes the adversary for both; ``none`` are the clean pictures. They are trained on plainly and
 adversarially (L-infinity 4/255, 5 steps), as in the audit's tables, and tested on clean pictures: lower is better.
-Settings are those of ``fast``. A row for each goes into ``results/noise.jsonl``, and what stands there is not rerun.
+What is not said is as in ``fast``. Rows go into ``results/noise.jsonl``; what stands there is not rerun.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from unlearnable.models import build
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.protections._bilevel import Member, UniformNoise, Unperturbed, fit_noise
 from unlearnable.protections.crop_flip import CropFlip
-from unlearnable.protections.settings import preset
+from unlearnable.protections.settings import Settings, preset
 from unlearnable.training.evaluation import evaluate
 from unlearnable.training.loop import train
 from unlearnable.training.objectives import Adversarial, CrossEntropy
@@ -42,7 +43,8 @@ ROWS: Final = Path(__file__).parent / "results" / "noise.jsonl"
 KINDS: Final = ("plain", "random", "adversary")
 INNER: Final = Linf.of_255(4)
 WAYS: Final = ("erm", "adversarial")
-DECIDING: Final = ("noise", "surrogate", "steps", "way", "seed", "pictures", "data", "epochs")
+EFFORT: Final = ("noise_steps", "samples", "inner_steps")
+DECIDING: Final = ("noise", "surrogate", "steps", *EFFORT, "way", "seed", "pictures", "data", "epochs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ def main() -> None:
             for noise in options.noise:
                 for surrogate in options.surrogate:
                     about = {"noise": noise, "surrogate": surrogate, "steps": steps, "seed": seed}
+                    about |= {name: getattr(options, name) for name in EFFORT}
                     about |= {"pictures": len(data), "data": data.fingerprint()[:16], "epochs": options.epochs}
                     measure(data, tests, about, options.ways)
 
@@ -76,7 +79,8 @@ def measure(data: Dataset, tests: Dataset, about: dict[str, Any], ways: list[str
     if not left:
         return
     start = time.perf_counter()
-    protected, gradients, loss = protect(data, about["noise"], about["surrogate"], about["steps"], about["seed"])
+    settings = replace(preset("fast"), **{name: about[name] for name in ("steps", *EFFORT)})
+    protected, gradients, loss = protect(data, about["noise"], about["surrogate"], settings, about["seed"])
     seconds = time.perf_counter() - start
     for way in left:
         budget = {} if way == "erm" else {"budget": INNER, "steps": 5}
@@ -88,11 +92,10 @@ def measure(data: Dataset, tests: Dataset, about: dict[str, Any], ways: list[str
         append("noise", **about, way=way, accuracy=accuracy, **made, threads=torch.get_num_threads())
 
 
-def protect(data: Dataset, noise: str, surrogate: str, steps: int, seed: int) -> tuple[Dataset, int, float]:
+def protect(data: Dataset, noise: str, surrogate: str, settings: Settings, seed: int) -> tuple[Dataset, int, float]:
     """Return pictures with their noise, how many went forward and backward for it, and the surrogate's last loss."""
     if noise == "none":
         return data, 0, math.nan
-    settings = replace(preset("fast"), steps=steps)
     adversary = PGD(budget=INNER, steps=settings.inner_steps, step_size=2 * INNER.radius / settings.inner_steps)
     member = Member(
         perturb={"plain": Unperturbed(), "random": UniformNoise(budget=INNER), "adversary": adversary}[noise],
@@ -116,15 +119,17 @@ def rows() -> list[dict[str, Any]]:
 def print_table() -> None:
     found: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows():
-        kind = tuple(row[name] for name in ("pictures", "epochs", "noise", "surrogate", "steps"))
+        kind = tuple(row[name] for name in ("pictures", "epochs", "noise", "surrogate", "steps", *EFFORT))
         found[kind][row["way"]].append(row)
-    for (pictures, epochs, noise, surrogate, steps), ways in sorted(found.items()):
+    for (pictures, epochs, noise, surrogate, steps, *effort), ways in sorted(found.items()):
         words = []
         for way, of in sorted(ways.items()):
             values = [100 * row["accuracy"] for row in of]
             words.append(f"{way} {statistics.mean(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})")
         passes = next(iter(ways.values()))[0]["gradients_made"] / pictures
-        kind = f"{pictures:,} pictures, {epochs} epochs: {noise:9} noise, {surrogate:9} surrogate, {steps:4} steps"
+        kind = (
+            f"{pictures:,} pictures, {epochs} epochs: {noise:9} noise, {surrogate:9} surrogate, {steps:4} of {effort}"
+        )
         print(f"{kind}, {passes:5.1f} passes a picture: " + "; ".join(words))
 
 
@@ -136,6 +141,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--noise", nargs="+", choices=("none", *KINDS), default=["random"])
     parser.add_argument("--surrogate", nargs="+", choices=KINDS, default=["adversary"])
     parser.add_argument("--steps", type=int, nargs="+", default=[preset("fast").steps])
+    for name in EFFORT:
+        usual = getattr(preset("fast"), name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=usual, help=f"of fast: {usual}")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=6)
