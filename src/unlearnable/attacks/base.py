@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unlearnable.attacks.folding import folded
 from unlearnable.budgets import Budget
 from unlearnable.registry import Registry
 
@@ -58,7 +59,7 @@ attacks: Registry[Attack] = Registry("attack")
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Hold a network still: evaluation mode, no gradients but those of its input.
+    """Hold a network still: evaluation mode, no gradients but those of its input, batch normalisation folded away.
 
     Inside, gradients are on even where the caller has turned them off. Afterwards every module's mode and every
     parameter's need of a gradient are what they were, whatever happens.
@@ -69,7 +70,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
         model.eval()
         for parameter in needing:
             parameter.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), folded(model):
             yield
     finally:
         for module, mode in modes:
