@@ -135,10 +135,12 @@ def results(rows, names=("cuda",), *, pictures=False, **changes):
     count = len(rows[0].per_class)
     whole = {
         "rows": tuple(rows),
+        "asked": len(rows),
         "missing": 0,
+        "left_out": 0,
         "verdicts": tuple(judge(rows, name) for name in names),
         "class_names": CIFAR if count == len(CIFAR) else tuple(f"n{number:08}" for number in range(count)),
-        "command": "unlearnable audit",
+        "commands": ("unlearnable audit",),
         "searches": {},
         "sample": made,
     }

@@ -17,6 +17,7 @@ from unlearnable.audit import api
 from unlearnable.audit.api import wanted_grid
 from unlearnable.audit.grid import Attempt, Grid
 from unlearnable.audit.presets import PRESETS, preset
+from unlearnable.audit.results import read
 from unlearnable.audit.store import Store, read_rows
 from unlearnable.countermeasures import named
 from unlearnable.errors import InputError
@@ -242,3 +243,31 @@ def test_seeds_start_where_they_are_told_to(tmp_path):
     assert asked(tmp_path / "a").wanted().seeds == (0,)
     assert asked(tmp_path / "b", seeds=3, seed=5).wanted().seeds == (5, 6, 7)
     assert asked(tmp_path / "c", seed=5).wanted().seeds == (5,)
+
+
+def test_a_report_is_on_all_audits_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(api, "_parts", lambda bench: ["grayscale", "jpeg", "bit-depth"])
+    options = {"epochs": 1, "models": ("resnet9-w16",)}
+    run_audit(asked(tmp_path, search=6, **options), command="first")
+    blur = Grid(attempts=(Attempt("blur", "erm"),), batch_size=8)
+    run_audit(asked(tmp_path, grid=blur, **options), command="second")
+    run_audit(asked(tmp_path, grid=blur, **options | {"epochs": 2}), command="third")
+    run_audit(asked(tmp_path, grid=blur, **options), command="second")  # again: nothing new
+    found = read(tmp_path / "run")
+    assert found.commands == ("first", "third", "second")
+    tried = {row.countermeasure for row in found.rows if row.protection == "cuda"}
+    winners = {one.countermeasure for one in (found.searches["cuda"].best, found.searches["cuda"].single)}
+    assert tried == {"none", "grayscale", "blur"} | winners
+    assert {row.spec["recipe"]["epochs"] for row in found.rows} == {1}
+    assert (found.missing, found.left_out) == (0, 2)
+
+
+def test_started_again_an_audit_keeps_what_its_search_has_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(api, "_parts", lambda bench: ["grayscale", "jpeg"])
+    audit = asked(tmp_path, search=3, epochs=1)
+    run_audit(audit)
+    before = (tmp_path / "run" / "spec.json").read_text()
+    monkeypatch.setattr(api, "search", None)  # interrupted there
+    with pytest.raises(TypeError):
+        run_audit(audit)
+    assert (tmp_path / "run" / "spec.json").read_text() == before

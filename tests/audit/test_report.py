@@ -191,8 +191,8 @@ def test_names_are_only_ever_text():
             (EVIL,),
             class_names=classes,
             sample=Sample(**sample((EVIL,), classes)),
-            command=f"unlearnable audit --protected {EVIL}",
-            searches={EVIL: Searched(found, found, 9, 1)},
+            commands=(f"unlearnable audit --protected {EVIL}",),
+            searches={EVIL: Searched(found, found, ((EVIL, EVIL, 0.8),), 1)},
         )
     )
     assert "script" not in page.tags
@@ -213,15 +213,26 @@ def test_a_picture_that_did_not_change_has_no_psnr():
 
 def test_an_unfinished_audit_says_so():
     rows = audit(ways=FEW)
-    assert "not finished. 3 of its 21 runs are not done" in Page(page_of(rows, missing=3)).text
+    assert (
+        "not finished. 3 of the 21 runs it was last asked for are not done"
+        in Page(page_of(rows, asked=21, missing=3)).text
+    )
     assert "not finished" not in Page(page_of(rows)).text
 
 
+def test_what_is_left_out_is_counted():
+    rows = audit(ways=FEW)
+    assert "2 more runs in the same folder are left out" in Page(page_of(rows, left_out=2)).text
+    assert "left out" not in Page(page_of(rows)).text
+
+
 def test_a_search_is_told_on_the_half_it_did_not_choose_by():
-    searched = Searched(Found("coin+jpeg", "erm", 0.71, (0.69, 0.73)), Found("coin", "erm", 0.68, (0.66, 0.7)), 40, 3)
-    lines = Page(page_of(audit(ways=FEW), searches={"cuda": searched})).rows()
-    assert ["cuda", "worst composition", "coin+jpeg erm", "71.0 %", "69.0 to 73.0 %", "3", "40"] in lines
-    assert ["cuda", "worst by itself", "coin erm", "68.0 %", "66.0 to 70.0 %", "3", "40"] in lines
+    best, single = Found("coin+jpeg", "erm", 0.71, (0.69, 0.73)), Found("coin", "erm", 0.68, (0.66, 0.7))
+    tried = (("coin+jpeg", "erm", 0.702), ("blur", "mixup", 0.2))
+    page = Page(page_of(audit(ways=FEW), searches={"cuda": Searched(best, single, tried, 3)}))
+    assert ["cuda", "worst composition", "coin+jpeg erm", "71.0 %", "69.0 to 73.0 %", "3", "2"] in page.rows()
+    assert ["cuda", "worst by itself", "coin erm", "68.0 %", "66.0 to 70.0 %", "3", "2"] in page.rows()
+    assert "Tried against cuda, with one seed each: coin+jpeg 70.2 %, blur with mixup 20.0 %." in page.text
 
 
 def test_a_set_that_is_not_broken_is_said_to_hold():
@@ -430,18 +441,17 @@ def test_a_sample_that_is_none_is_an_error(tmp_path, content):
 
 @pytest.fixture
 def run(tmp_path):
-    """An audit's folder, with a row of another audit in its store and one of its own runs missing."""
+    """An audit's folder, with one of its runs missing."""
     folder, rows = tmp_path / "run", audit(ways=FEW)
     folder.mkdir()
     with Store(folder / "store.sqlite") as store:
         store.merge(replace(one, protection="old name") if one.protection == "cuda" else one for one in rows)
-        store.add(row("cuda", 1.0, "jpeg", "erm", 0.5))
     names = ("protection", "fraction", "countermeasure", "recipe", "model", "seed", "key")
     about = {
         "command": "unlearnable audit --out 'my run'",
         "class_names": CIFAR,
         "sets": {"protected": {"cuda": {}}},
-        "grid": {"seeds": [0, 1, 2]},
+        "grid": {"seeds": [0, 1, 2], "models": ["resnet9-w16"]},
         "cells": [{name: getattr(one, name) for name in names} for one in rows] + [dict.fromkeys(names, "never run")],
         "search": {
             "cuda": {
@@ -459,11 +469,11 @@ def run(tmp_path):
 def test_a_folder_is_read_as_the_audit_asked_for_it(run):
     found, rows = read(run), audit(ways=FEW)
     assert sorted(found.rows, key=lambda one: one.key) == sorted(rows, key=lambda one: one.key)
-    assert found.missing == 1
+    assert (found.asked, found.missing, found.left_out) == (len(rows) + 1, 1, 0)
     assert found.verdicts == (judge(rows, "cuda"),)
-    assert (found.class_names, found.command) == (CIFAR, "unlearnable audit --out 'my run'")
+    assert (found.class_names, found.commands) == (CIFAR, ("unlearnable audit --out 'my run'",))
     best, single = Found("coin+jpeg", "erm", 0.71, (0.69, 0.73)), Found("coin", "erm", 0.68, (0.66, 0.7))
-    assert found.searches == {"cuda": Searched(best, single, 7, 3)}
+    assert found.searches == {"cuda": Searched(best, single, (("coin", "erm", 0.68),) * 7, 3)}
     assert found.sample.names.tolist() == ["cuda"]
 
 
@@ -471,7 +481,7 @@ def test_rows_alone_are_enough(tmp_path):
     rows = audit(sets=("cuda", "tap"), ways=FEW)
     write_rows(rows, tmp_path / "rows.jsonl")
     found = read(tmp_path)
-    assert (len(found.rows), found.missing, found.command, found.sample) == (len(rows), 0, None, None)
+    assert (len(found.rows), found.missing, found.commands, found.sample) == (len(rows), 0, (), None)
     assert [verdict.protection for verdict in found.verdicts] == ["cuda", "tap"]
     assert found.class_names[9] == "class 9"
 
@@ -503,7 +513,8 @@ def call(*arguments):
 def test_the_command_writes_a_page_and_says_where(run):
     result = call(run)
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"Wrote {run / 'report.html'}.\n"
+    unfinished = "Runs of the audit that are not finished, so not in it: 1."
+    assert result.stdout == f"Wrote {run / 'report.html'}.\n{unfinished}\n"
     text = Page((run / "report.html").read_text(encoding="utf-8")).text
     assert "cuda is not protected" in text
     assert "unlearnable audit --out 'my run'" in text

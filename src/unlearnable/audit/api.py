@@ -13,7 +13,7 @@ from unlearnable import __version__
 from unlearnable.audit.grid import PLAIN, Attempt, Cell, Grid
 from unlearnable.audit.plan import Plan
 from unlearnable.audit.presets import COLOUR, PROMISING, for_grey, preset
-from unlearnable.audit.results import PICTURES, ROWS, SPEC, STORE
+from unlearnable.audit.results import PICTURES, ROWS, SPEC, STORE, described
 from unlearnable.audit.run import Bench, Outcome, Progress, Told, run_cells
 from unlearnable.audit.search import Halves, Search, check_runs, search
 from unlearnable.audit.sets import Sets, load_sets
@@ -28,6 +28,7 @@ CHECKPOINTS: Final = "checkpoints"
 """Where, in an audit's folder, unfinished runs stand."""
 
 _FORMAT: Final = 1  # of spec.json
+_IDENTITY: Final = ("command", "sets", "grid", "options")  # of spec.json: what tells audits of one folder apart
 _BRIEF: Final = (
     *("protection", "fraction", "countermeasure", "recipe", "model", "seed", "accuracy"),
     *("right", "total", "seconds", "key"),
@@ -342,9 +343,9 @@ def _write_spec(
     command: str | None,
     searches: Mapping[str, Searched],
 ) -> None:
-    """Write down what an audit is made of: for the report, and for people."""
+    """Write down what an audit is made of: for the report, and for people. Earlier audits of the folder are kept."""
     sets = bench.sets
-    about = {
+    about: dict[str, Any] = {
         "format": _FORMAT,
         "unlearnable": __version__,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -367,10 +368,28 @@ def _write_spec(
         "cells": [asdict(cell) | {"key": key_of(bench.spec(cell))} for cell in cells],
         "search": {name: asdict(found) for name, found in searches.items()},
     }
+    before = described(path, damaged={})
+    if before and _same(before, about):
+        about["earlier"] = before.get("earlier", [])
+        # What a search has found is not forgotten while the same audit looks whether anything is left to do.
+        keys = {cell["key"] for cell in before["cells"]}
+        if before["search"] and not searches and keys >= {cell["key"] for cell in about["cells"]}:
+            return
+    elif before:
+        kept = {name: before.get(name) for name in (*_IDENTITY, "written", "search")}
+        kept["keys"] = [cell["key"] for cell in before["cells"]]
+        earlier = [*before.get("earlier", ()), kept]
+        about["earlier"] = [one for one in earlier if not _same(one, about)]
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with writing(path):
         partial.write_text(json.dumps(about, indent=1), encoding="utf-8")
         os.replace(partial, path)
+
+
+def _same(one: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
+    """Tell whether two descriptions, one of them read from a file, are of the same audit."""
+    mine = json.loads(json.dumps(about))
+    return all(one.get(name) == mine[name] for name in _IDENTITY)
 
 
 def _described(place: Place, dataset: Any) -> dict[str, Any]:

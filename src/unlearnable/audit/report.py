@@ -75,13 +75,18 @@ class Sheet(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What was reported, and where to; figures without their suffixes, .pdf and .png."""
+    """What was reported, and where to; figures without their suffixes, .pdf and .png.
+
+    missing, left_out: runs that are not in it, see :class:`unlearnable.audit.results.Results`.
+    """
 
     summary: Summary
     html: str | None
     csv: str | None
     markdown: str | None
     figures: tuple[str, ...]
+    missing: int
+    left_out: int
 
     def plain(self) -> dict[str, Any]:
         """Return it in plain values, for JSON, with the verdicts and scores."""
@@ -89,7 +94,7 @@ class Written:
             asdict(one) | {"strongest": one.strongest._asdict(), "broken_by": one.broken_by and one.broken_by._asdict()}
             for one in self.summary.verdicts
         ]
-        places = {name: getattr(self, name) for name in ("html", "csv", "markdown", "figures")}
+        places = {name: getattr(self, name) for name in ("html", "csv", "markdown", "figures", "missing", "left_out")}
         return places | {"verdicts": verdicts, "scores": tables.records(self.summary)}
 
 
@@ -128,6 +133,8 @@ def report(
         csv=None if csv is None else str(csv),
         markdown=None if markdown is None else str(markdown),
         figures=tuple(map(str, drawn)),
+        missing=results.missing,
+        left_out=results.left_out,
     )
 
 
@@ -169,8 +176,10 @@ def page(results: Results, *, untried: Mapping[str, Sequence[str]]) -> str:
         numbered=len(names) <= _NUMBERED,
         facts=facts(summary),
         settings=settings(summary),
-        command=results.command,
+        commands=results.commands,
+        asked=results.asked,
         missing=results.missing,
+        left_out=results.left_out,
         limits=limits(summary, untried),
     )
 

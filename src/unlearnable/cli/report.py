@@ -38,3 +38,7 @@ def report(
             typer.echo(f"Wrote {place}.")
     if written.figures:
         typer.echo(f"Drew {len(written.figures)} figures, each as PDF and PNG, in {figures}.")
+    if written.missing:
+        typer.echo(f"Runs of the audit that are not finished, so not in it: {written.missing}.")
+    if written.left_out:
+        typer.echo(f"Runs in the folder that cannot be compared with these, so not in it: {written.left_out}.")
