@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.training.small import SMALL, dark_and_bright, tiny, weights
-from unlearnable.attacks import PGD, AutoAttack, frozen
+from unlearnable.attacks import EOTPGD, PGD, AutoAttack, frozen
 from unlearnable.budgets import L2, Linf
 from unlearnable.errors import InputError
 from unlearnable.training.bullettrain import (
@@ -181,6 +181,16 @@ def test_attack_makes_exactly_ten_and_two_gradients() -> None:
     mined = mining(PGD(budget=Linf.of_255(8)), BulletTrain(), 0.5)
     mined(model, images, labels, chance())
     assert meter.count == 10 * mined.memory.split.boundary + 2 * mined.memory.split.robust
+
+
+def test_gradients_are_the_attacks_own() -> None:
+    """Of an attack that takes the mean of several gradients, several are taken."""
+    model, images = network(), pictures()
+    labels = partly_right(model, images)
+    meter = GradientMeter(model)
+    mined = mining(EOTPGD(budget=Linf.of_255(8), samples=3), BulletTrain(), 0.5)
+    mined(model, images, labels, chance())
+    assert meter.count == 3 * (10 * mined.memory.split.boundary + 2 * mined.memory.split.robust)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -109,23 +109,6 @@ class PGD(Attack):
         return self.loss(logits, told).where(logits.argmax(1) == true, torch.inf)
 
 
-def climbed(
-    model: nn.Module,
-    images: Tensor,
-    moved: Tensor,
-    told: Tensor,
-    step_size: float | Tensor,
-    *,
-    budget: Budget,
-    loss: Loss,
-) -> Tensor:
-    """Take one step of PGD: pictures, and where they have been moved to before, to where they are moved to now.
-
-    model: frozen. told: what the loss is given beside the logits. step_size: for all, or (count, 1, 1, 1).
-    """
-    return stepped(images, moved, loss_gradient(model, moved, told, loss), step_size, budget)
-
-
 def loss_gradient(model: nn.Module, moved: Tensor, told: Tensor, loss: Loss) -> Tensor:
     """Return each picture's gradient of its loss, by one pass forward and one backward."""
     moved = moved.detach().requires_grad_()

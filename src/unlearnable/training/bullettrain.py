@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from unlearnable.attacks.base import Attack, frozen
-from unlearnable.attacks.pgd import PGD, answers, climbed
+from unlearnable.attacks.pgd import PGD, answers, stepped
 from unlearnable.errors import expected
 from unlearnable.registry import Registry
 from unlearnable.training import distributed
@@ -164,7 +164,7 @@ class Mining(Attack):
             clean = answers(model, images)
             group = grouped(signed_spread(clean, labels), self.memory.accuracy)
             told = clean.softmax(1) if self.attack.from_answers else labels
-            which, moved = self._climb(model, images, self.attack.begin(images, generator), told, group)
+            which, moved = self._climb(model, images, told, group, generator)
             right = clean.argmax(1) == labels
             if len(which):
                 right[which] = answers(model, moved).argmax(1) == labels[which]
@@ -174,9 +174,10 @@ class Mining(Attack):
         return changed
 
     def _climb(
-        self, model: nn.Module, images: Tensor, begun: Tensor, told: Tensor, group: Tensor
+        self, model: nn.Module, images: Tensor, told: Tensor, group: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Return which pictures are attacked, (attacked,), and what becomes of them."""
+        begun = self.attack.begin(images, generator)
         efforts = (self.rule.outlier, self.rule.boundary, self.rule.robust)  # in the order of their numbers
         takes = [self.attack.steps if effort is None else effort.steps for effort in efforts]
         strides = [self.attack.stride if effort is None else effort.size * self.budget.radius for effort in efforts]
@@ -187,15 +188,8 @@ class Mining(Attack):
         sizes = images.new_tensor(strides)[group[which]][:, None, None, None]
         images, moved, told = images[which], begun[which], told[which]
         for count in left:
-            moved[:count] = climbed(
-                model,
-                images[:count],
-                moved[:count],
-                told[:count],
-                sizes[:count],
-                budget=self.budget,
-                loss=self.attack.loss,
-            )
+            gradient = self.attack.gradient(model, moved[:count], told[:count], generator)
+            moved[:count] = stepped(images[:count], moved[:count], gradient, sizes[:count], self.budget)
         return which, moved
 
 
