@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from tests.training.small import BUILD, SMALL, Constant, dark_and_bright, tiny, 
 from unlearnable.budgets import Linf
 from unlearnable.errors import InputError
 from unlearnable.pictures.dataset import Dataset
+from unlearnable.training.bullettrain import BulletTrain
 from unlearnable.training.checkpoint import Epoch
 from unlearnable.training.evaluation import Accuracy, evaluate
 from unlearnable.training.loop import train
+from unlearnable.training.objectives import Noisy
 from unlearnable.training.precision import default_device
 from unlearnable.training.recipes import Recipe, named
 from unlearnable.training.schedule import Schedule, rate
@@ -176,11 +179,14 @@ def test_ctrl_c_ends_the_step_and_writes_it_down(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"seed": 1}, "expected a run started with seed 1, found 0 in"),
-        ({"recipe": Recipe(epochs=3, batch_size=16)}, "expected a run started with recipe"),
+        ({"recipe": Recipe(epochs=3, batch_size=16)}, "expected a run started with recipe crop 4, found 2 in"),
+        ({"recipe": named("mixup")}, "expected a run started with recipe augmentations"),
+        ({"recipe": replace(SMALL, objective=Noisy(sigma=0.1))}, "recipe objective kind Noisy, found CrossEntropy in"),
+        ({"recipe": named("mart", accelerate=BulletTrain())}, "recipe accelerate BulletTrain, found None in"),
         ({"precision": "bfloat16"}, "expected a run started with precision bfloat16, found float32"),
         ({"model": lambda: Constant([0.0, 1.0])}, "expected a checkpoint of this network, found another"),
     ],
-    ids=["seed", "recipe", "precision", "network"],
+    ids=["seed", "recipe", "augmentation", "objective", "accelerated", "precision", "network"],
 )
 def test_a_run_does_not_go_on_as_another(change: dict, message: str, tmp_path: Path) -> None:
     same = {"model": BUILD, "recipe": SMALL, "precision": "float32", "checkpoint": tmp_path / "run"}

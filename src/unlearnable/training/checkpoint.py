@@ -90,13 +90,10 @@ def load_run(
     tensors, metadata = _read(path, (_RUN,), "a run that was interrupted", "name another file, or remove it")
     was = json.loads(metadata["about"])
     now = json.loads(json.dumps(about))
-    if other := sorted(name for name in now.keys() | was.keys() if now.get(name) != was.get(name)):
-        name = other[0]
-        raise expected(
-            f"a run started with {name} {now.get(name)}",
-            f"{was.get(name)} in {path}",
-            "start it with the same options, name another file, or remove this one",
-        )
+    if now != was:
+        name, mine, other = _difference(now, was)
+        remedy = "start it with the same options, name another file, or remove this one"
+        raise expected(f"a run started with {name} {mine}", f"{other} in {path}", remedy)
     for part, module in parts.items():
         mine = {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
         _restore(module, mine, path)
@@ -110,6 +107,23 @@ def load_run(
     history = [Epoch(*epoch) for epoch in rest.pop("history")]
     splits = [Split(*split) for split in rest.pop("splits", ())]
     return Snapshot(totals=tensors["totals"], history=history, splits=splits, **rest)
+
+
+def _difference(now: Mapping[str, Any], was: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """Return the first value, of nested ones, that two descriptions give otherwise: its name, and both.
+
+    >>> _difference({"seed": 0, "attack": {"kind": "PGD", "steps": 9}}, {"seed": 0, "attack": {"kind": "PGD"}})
+    ('attack steps', 9, None)
+    """
+    others = (name for name in now.keys() | was.keys() if now.get(name) != was.get(name))
+    name = min(others, key=lambda name: (name != "kind", name))
+    mine, other = now.get(name), was.get(name)
+    if isinstance(mine, Mapping) and isinstance(other, Mapping):
+        within, mine, other = _difference(mine, other)
+        return f"{name} {within}", mine, other
+    # What the other is without has its kind told, and not all of its fields.
+    mine, other = (value.get("kind", value) if isinstance(value, Mapping) else value for value in (mine, other))
+    return name, mine, other
 
 
 @dataclass(frozen=True, kw_only=True)
