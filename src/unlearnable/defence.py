@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from unlearnable.audit.grid import recipe_options
 from unlearnable.budgets import Budget, Linf, parse
 from unlearnable.countermeasures.adversarial_transformation import AdversarialTransformation
 from unlearnable.errors import expected
+from unlearnable.options import check
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.training.adaptive import adaptive_panel
 from unlearnable.training.checkpoint import Network, load_network
@@ -43,6 +44,7 @@ def transformation_named(
         raise expected(
             f"adversarial, with options {', '.join(takes)}", wrong, "write for example: adversarial:steps=10"
         )
+    check(options, get_type_hints(AdversarialTransformation))
     made = AdversarialTransformation(external=None if external is None else Path(external), **options)
     about = made.network[1]
     if about.class_names != tuple(class_names):

@@ -31,6 +31,14 @@ def test_descriptions_differ_where_recipes_do() -> None:
         ({"learning_rate": float("nan")}, "expected a learning rate of 0 or more, found nan"),
         ({"label_smoothing": 1.0}, "expected a label smoothing"),
         ({"ema": 1.0}, "expected an averaging share"),
+        ({"momentum": 1.0}, "expected a momentum from 0 to below 1"),
+        ({"weight_decay": -1e-4}, "expected a weight decay of 0 or more"),
+        ({"clip_norm": 0}, "expected a gradient's length above 0"),
+        ({"epochs": "x"}, "expected a whole number for epochs, found 'x'"),
+        ({"epochs": 1.5}, "expected a whole number for epochs, found 1.5"),
+        ({"flip": 1}, "expected true or false for flip, found 1"),
+        ({"schedule": "cosin"}, "expected one of one-cycle, cosine, step, constant for schedule, found 'cosin'"),
+        ({"objective": "mse"}, "expected an Objective for objective"),
     ],
 )
 def test_values_out_of_range_are_errors(wrong: dict, message: str) -> None:
@@ -41,5 +49,7 @@ def test_values_out_of_range_are_errors(wrong: dict, message: str) -> None:
 def test_an_unknown_recipe_is_told_the_nearest() -> None:
     with pytest.raises(InputError, match="found 'adverserial': did you mean 'adversarial'"):
         named("adverserial")
+    with pytest.raises(InputError, match="expected a whole number for steps, found 'many'"):
+        named("adversarial", steps="many")
     with pytest.raises(InputError, match="sigma above 0"):
         named("smoothing", sigma=0)

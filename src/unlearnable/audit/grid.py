@@ -12,6 +12,7 @@ from unlearnable.audit.store import CLEAN, SUBSET
 from unlearnable.audit.verdict import Way
 from unlearnable.budgets import parse
 from unlearnable.errors import expected
+from unlearnable.options import value as read_value
 
 
 class Attempt(NamedTuple):
@@ -200,5 +201,5 @@ def recipe_options(text: str, kind: str = "recipe", example: str = "erm:epochs=9
         option, equals, value = word.partition("=")
         if not (equals and option and value):
             raise expected(f"a {kind} as NAME:option=value,option=value", repr(text), f"write for example: {example}")
-        options[option] = parse(value) if option == "budget" else yaml.safe_load(value)
+        options[option] = parse(value) if option == "budget" else read_value(value)
     return name, options

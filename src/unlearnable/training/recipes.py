@@ -3,11 +3,12 @@
 import inspect
 import math
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 from unlearnable.attacks.pgd import PGD
 from unlearnable.budgets import Budget, Linf
 from unlearnable.errors import expected
+from unlearnable.options import check
 from unlearnable.registry import Registry
 from unlearnable.training.augmentation import Augmentation, AutoAugment, CutMix, Cutout, Mixup, TrivialAugment
 from unlearnable.training.augmix import AugMix
@@ -64,6 +65,12 @@ class Recipe:
                 raise expected(f"{name} of {least} or more", str(getattr(self, name)), "raise it")
         if not self.learning_rate >= 0:
             raise expected("a learning rate of 0 or more", str(self.learning_rate), "0.1 is usual for SGD")
+        if not 0 <= self.momentum < 1:
+            raise expected("a momentum from 0 to below 1", str(self.momentum), "0.9 is usual")
+        if not 0 <= self.weight_decay < math.inf:
+            raise expected("a weight decay of 0 or more", str(self.weight_decay), "5e-4 is usual for SGD")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise expected("a gradient's length above 0", str(self.clip_norm), "leave it out for no limit")
         if not 0 <= self.label_smoothing < 1:
             raise expected("a label smoothing from 0 to below 1", str(self.label_smoothing), "0.1 is usual")
         if self.ema is not None and not 0 < self.ema < 1:
@@ -104,10 +111,12 @@ def named(name: str, **options: Any) -> Recipe:
     >>> named("mixup", epochs=3).epochs, named("smoothing", sigma=0.5).objective
     (3, Noisy(sigma=0.5))
 
-    Raises InputError for an unknown name, with the nearest one, and for an option that the recipe does not have.
+    Raises InputError for an unknown name, with the nearest one, for an option that the recipe does not have, and for a
+    value of another kind.
     """
     builder = recipes.builder(name)
     own, shared = set(inspect.signature(builder).parameters), {one.name for one in fields(Recipe)}
+    check(options, get_type_hints(Recipe) | get_type_hints(builder))
     if unknown := sorted(options.keys() - own - shared):
         takes = ", ".join(sorted(own)) or "none of its own"
         raise expected(f"options of the recipe {name} ({takes}) or of all recipes", unknown[0], "leave it out")
