@@ -15,15 +15,15 @@ COLOUR: Final = ("grayscale", "gray-world")
 
 _SINGLE: Final = (
     *("grayscale", "jpeg", "bit-depth", "coin", "rsk", "ueraser", "blur", "resize"),
-    *("orthogonal-projection", "class-mean-removal"),
+    *("orthogonal-projection", "class-mean-removal", "equalize"),
 )
 _TOGETHER: Final = (
     *("coin+jpeg", "grayscale+coin", "grayscale+jpeg", "rsk+jpeg", "ueraser+jpeg"),
-    *("grayscale+coin+jpeg", "ueraser+coin+jpeg"),
+    *("grayscale+coin+jpeg", "equalize+coin+jpeg", "grayscale+equalize+coin+jpeg", "ueraser+coin+jpeg"),
 )
 _ALL_SINGLE: Final = (
     *_SINGLE,
-    *("gaussian-filter", "median-filter", "bilateral-filter", "color-jitter", "autocontrast", "equalize"),
+    *("gaussian-filter", "median-filter", "bilateral-filter", "color-jitter", "autocontrast"),
     *("gray-world", "resized-crop", "spectrum-equalization", "deconvolution", "ueraser-max"),
 )
 
@@ -42,8 +42,10 @@ _STANDARD: Final = (
     *_plainly(*_SINGLE, *_TOGETHER),
     *(Attempt(name, AT) for name in ("grayscale", "coin+jpeg")),
 )
-PROMISING: Final = ("coin", "jpeg", "rsk", "grayscale", "ueraser", "resize", "bit-depth", "orthogonal-projection")
-"""Countermeasures that published protections fell to, the most often first: a search tries them before others."""
+PROMISING: Final = (
+    *("coin", "jpeg", "rsk", "grayscale", "equalize", "ueraser", "resize", "bit-depth", "orthogonal-projection"),
+)
+"""Countermeasures that protections fell to, alone or put together, the most often first: a search tries them first."""
 
 _FULL: Final = (
     PLAIN,
