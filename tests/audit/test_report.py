@@ -235,6 +235,14 @@ def test_a_search_is_told_on_the_half_it_did_not_choose_by():
     assert "Tried against cuda, with one seed each: coin+jpeg 70.2 %, blur with mixup 20.0 %." in page.text
 
 
+def test_a_verdict_over_a_border_is_said_to_be_uncertain():
+    rows = audit(ways={("none", "erm"): (0.9, 0.3)}, tests=100, seeds=(0,))
+    assert judge(rows, "cuda").doubt == ("protected", "weakened")
+    assert "n = 1 seed: from protected to weakened. It is not certain yet" in Page(page_of(rows)).text
+    assert "Not certain: from protected to weakened." in tables.markdown(summarise(rows, [judge(rows, "cuda")]))
+    assert "certain" not in Page(page_of(audit(ways={("none", "erm"): (0.9, 0.85)}))).text
+
+
 def test_a_set_that_is_not_broken_is_said_to_hold():
     text = Page(page_of(audit(ways={("none", "erm"): (0.9, 0.15)}))).text
     assert text.startswith("Audit: cuda cuda is protected")

@@ -50,6 +50,17 @@ def test_the_borders_between_the_words(right, called):
     assert judge([clean(), row("cuda", right)], "cuda").verdict == called
 
 
+def test_an_interval_over_a_border_is_in_doubt():
+    def doubt(right: int, total: int = 100):
+        return judge([clean(total * 9 // 10, total=total), row("cuda", right, total=total)], "cuda").doubt
+
+    assert doubt(30) == ("protected", "weakened")
+    assert doubt(58) == ("weakened", "not protected")
+    assert doubt(5800, 10_000) == ("weakened", "not protected")
+    assert doubt(15) is doubt(8000, 10_000) is None
+    assert judge([clean(10), row("cuda", 50)], "cuda").doubt is None  # undecided
+
+
 def test_the_best_mean_counts_not_the_best_run():
     lucky = [row("cuda", right, seed=seed, countermeasure="coin") for seed, right in enumerate((80, 10))]
     steady = [row("cuda", 50, seed=seed, countermeasure="jpeg") for seed in range(2)]

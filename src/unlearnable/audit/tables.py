@@ -58,7 +58,8 @@ def _told(verdict: Verdict) -> str:
     learned = f"{percent(verdict.learnability)} of what the clean pictures teach was learned"
     spread = f"95 % interval {between(verdict.interval)}, n = {verdict.seeds}"
     strongest = _escaped(str(verdict.strongest))
-    return f"**{name} is {verdict.verdict}.** {learned} ({spread}; {base}), in the worst case: {strongest}."
+    doubt = f" Not certain: from {verdict.doubt[0]} to {verdict.doubt[1]}." if verdict.doubt else ""
+    return f"**{name} is {verdict.verdict}.** {learned} ({spread}; {base}), in the worst case: {strongest}.{doubt}"
 
 
 def _cells(one: Score) -> list[str]:

@@ -62,6 +62,12 @@ class Verdict:
     clean_accuracy: float
     chance: float
 
+    @property
+    def doubt(self) -> tuple[Word, Word] | None:
+        """What it would be called at the two ends of the interval; None where that is the same, or there is none."""
+        low, high = map(word, self.interval) if self.interval is not None else (self.verdict, self.verdict)
+        return None if low == high else (low, high)
+
 
 class Mix(NamedTuple):
     """What a partly protected set gives at best, and its clean part alone.

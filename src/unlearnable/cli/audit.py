@@ -166,11 +166,18 @@ def _said(verdict: "Verdict") -> list[str]:
         clean = f"{percent(verdict.clean_accuracy)} against {percent(verdict.chance)} by guessing"
         return [f"{name}: UNDECIDED. Not even the clean pictures teach anything ({clean}): train longer, or on more."]
     seeds = f"{verdict.seeds} seeds" if verdict.seeds > 1 else "one seed"
+    doubt = []
+    if verdict.doubt:
+        low, high = verdict.doubt
+        doubt = [
+            f"  not certain: the interval goes from {low} to {high}; more seeds, epochs or test pictures would tell"
+        ]
     return [
         f"{name}: {verdict.verdict.upper()}. Of what the clean pictures teach, a scraper learns"
         f" {percent(verdict.learnability)} (95 % interval {between(verdict.interval)}, {seeds}).",
         f"  strongest: {verdict.strongest}: {percent(verdict.accuracy)} of the test pictures named rightly;"
         f" clean pictures {percent(verdict.clean_accuracy)}, guessing {percent(verdict.chance)}",
+        *doubt,
     ]
 
 
