@@ -482,7 +482,10 @@ BAD = {
     "one class": (["--classes", "single"], "pictures of two classes at least, found 10 of 1"),
     "missing noise": (["--noise", "nowhere"], "noise written by this package"),
     "no canvas": (["--size", "4"], "a canvas of 8 pixels or more"),
-    "of another method": (["--method", "cuda"], "options of cuda (kernel_size, blur, min_distance), found steps"),
+    "of another method": (
+        ["--method", "cuda"],
+        "options of cuda (kernel_size, blur, min_distance, aligned), found steps",
+    ),
     "another's option": (["--blur", "0.1"], "found blur: leave it out"),
     "one picture": (["--classes", "{table}"], "two pictures of each class at least, found one of 'emu'"),
     "network of another size": (["--method", "tap", "--model", "{network}"], "surrogate for pictures of 20 pixels"),

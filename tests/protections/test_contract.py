@@ -13,6 +13,7 @@ SMALL = {"model": "resnet9-w16", "steps": 2, "noise_steps": 2, "batch_size": 4}
 CASES = [  # a new protection is one row: its name and options that make it fast
     ("cuda", {}),
     ("cuda", {"kernel_size": 9, "blur": 0.06}),
+    ("cuda", {"kernel_size": 5, "aligned": True}),
     ("em", SMALL),
     ("rem", {**SMALL, "samples": 1}),
     ("sem", SMALL),

@@ -387,3 +387,23 @@ def test_bad_seeds_and_calls():
         perturbation.apply(noise((1, 4, 4, 3)), np.array([2]), [""])
     with pytest.raises(ValueError, match="2 integer labels"):
         perturbation.apply(noise((2, 4, 4, 3)), np.array([0.0, 1.0]), ["", ""])
+
+
+@pytest.mark.parametrize("size", [(12, 14), (460, 450)])  # the second one is filtered at half its size
+def test_aligned_filters_leave_pictures_in_their_place(size, rng):
+    image = rng.integers(0, 256, (1, *size, 3), dtype=np.uint8)
+    moving, still = fitted(blur=0.2), fitted(blur=0.2, aligned=True)
+    bank, scale = moving.setting(*size)
+    k = bank.kernel_size
+    for label in range(2):
+        down, right = (bank.peaks[label] - k // 2) * scale
+        moved, stays = (one.apply(image, np.array([label]), [""])[0].astype(int) for one in (moving, still))
+        edge = k * scale  # further in, what is beyond the border plays no part
+        inner = moved[edge - down : size[0] - edge - down, edge - right : size[1] - edge - right]
+        ratio = stays[edge:-edge, edge:-edge].max() / inner.max()  # each is divided by its own highest value
+        assert np.abs(stays[edge:-edge, edge:-edge] - inner * ratio).max() <= 2
+
+
+def test_aligned_is_a_parameter_where_it_is_chosen():
+    assert Convolution().parameters() == {"kernel_size": None, "blur": None, "min_distance": None}
+    assert Convolution(**Convolution(aligned=True).parameters()).aligned

@@ -74,6 +74,8 @@ def test_conjugate_gradients_reach_the_least_squares_estimate(rng):
         ((96, 80, 3), {"kernel_size": 3}, 38),
         ((96, 80, 4), {"kernel_size": 9}, 28),
         ((340, 350, 3), {}, 26),  # filtered at half its size
+        ((32, 32, 3), {"kernel_size": 3, "aligned": True}, 38),
+        ((340, 350, 3), {"aligned": True}, 26),
         ((32, 32, 3), {"seed": 0}, 32),  # zeros at the border, and truncated
         ((2, 3, 3), {"kernel_size": 3}, 20),
     ],

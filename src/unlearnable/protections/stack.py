@@ -6,6 +6,7 @@ combinations; ``docs/stack.md`` tells what was measured, and what still breaks i
 """
 
 import hashlib
+import inspect
 import json
 import math
 import struct
@@ -114,7 +115,7 @@ class Stack(Protection):
             try:
                 layers.append((name, protections.create(name, **options)))
             except TypeError:
-                known = ", ".join(protections.create(name).parameters())
+                known = ", ".join(inspect.signature(protections.builder(name)).parameters)
                 raise expected(f"options of {name} ({known})", ", ".join(options), "see its documentation") from None
         return layers
 
