@@ -133,14 +133,14 @@ def to_look_at(
 
 def _drawn(protection: Protection, names: Sequence[str], key: Key | ReferenceSeed) -> Perturbation:
     """Draw a perturbation that depends on nothing but the key and the names of the classes."""
-    _check_distinct(names)
+    check_distinct(names)
     if isinstance(key, ReferenceSeed):
         assert isinstance(protection, Convolution)  # noqa: S101 - no other takes one
         return protection.fit(Names(names), key)
     return protection.fit(Names(names), key)
 
 
-def _check_distinct(names: Sequence[str]) -> None:
+def check_distinct(names: Sequence[str]) -> None:
     """Raise InputError if two classes have names that only their encoding tells apart: the key takes them for one."""
     known: dict[str, str] = {}
     for name in names:
@@ -171,12 +171,13 @@ def _side(pictures: Folder | Containers) -> int:
     least, most = _CANVAS
     for _, payload in payloads(pictures, (entry for entry, _ in pictures.scan() if entry.error is None)):
         with contextlib.suppress(codec.PictureError, OSError):
-            side = min(_decoded(payload).shape[:2])
+            side = min(decoded(payload).shape[:2])
             return int(np.clip(side, least, most))
     raise expected("pictures that can be read", f"none in {pictures.root}", "check the files")
 
 
-def _decoded(payload: Payload) -> Samples:
+def decoded(payload: Payload) -> Samples:
+    """Return the samples of a picture of a source. Raises PictureError or OSError where there are none to be had."""
     if isinstance(payload, str):
         payload = Path(payload).read_bytes()
     return codec.decode(payload or b"").pixels if payload is None or isinstance(payload, bytes) else payload

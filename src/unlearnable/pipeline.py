@@ -35,6 +35,7 @@ from unlearnable.protections.base import ROUNDING, Perturbation, Protection
 from unlearnable.protections.convolution import Convolution, ReferenceSeed
 from unlearnable.protections.error_minimizing import AdditiveNoise
 from unlearnable.protections.noise import Noise
+from unlearnable.settling import settled
 from unlearnable.workers import Lost, Pool, cores
 
 _SAMPLES: Final = 256  # of each original that the manifest keeps, to measure by how well it comes back
@@ -54,7 +55,8 @@ class ProtectReport:
     psnr (dB), ssim: medians over the protected pictures, before a lossy format's own loss; None without any.
     lossy: pictures with noise that were stored with loss: they protect less, and do not come back exactly; noise_kept:
     the median share of their noise that the format kept. noise: its file. None for methods without noise.
-    failures: some of the failures: id and reason.
+    failures: some of the failures: id and reason. parameters: what the method was run with; of a stack with a quality
+    budget the layers at the strengths that were found.
     """
 
     pictures: int
@@ -70,6 +72,7 @@ class ProtectReport:
     lossy: int | None = None
     noise_kept: float | None = None
     noise: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 def protect(
@@ -134,10 +137,22 @@ def protect(
     pictures = open_source(source, classes)
     if isinstance(pictures, Containers) and format != "keep":
         raise expected("--format keep for this kind of source", format, "convert a folder of pictures instead")
+    if source.is_file() and destination.is_dir():
+        raise expected("a file to write", f"the folder {destination}", f"name {destination / source.name}")
+    resumed = record.exists()
+    if not resumed and (destination.is_file() or (destination.is_dir() and next(published(destination), None))):
+        raise expected(
+            "a destination that does not exist or is empty",
+            f"{destination}, which holds something else",
+            "choose another, or name the manifest of the run that made it",
+        )
+    asked = protection.parameters()
+    protection = settled(protection, pictures, key, record)
     about = {
         "version": unlearnable.__version__,
         "key": f"reference seed {key.seed}" if isinstance(key, ReferenceSeed) else key.check_value,
         "method": method,
+        **({"asked": asked} if "min_ssim" in asked else {}),
         "parameters": protection.parameters(),
         "source": str(source.resolve()),
         "classes": classes,
@@ -148,15 +163,6 @@ def protect(
     }
     if given is not None:
         about["noise"] = str(given.resolve())
-    if source.is_file() and destination.is_dir():
-        raise expected("a file to write", f"the folder {destination}", f"name {destination / source.name}")
-    resumed = record.exists()
-    if not resumed and (destination.is_file() or (destination.is_dir() and next(published(destination), None))):
-        raise expected(
-            "a destination that does not exist or is empty",
-            f"{destination}, which holds something else",
-            "choose another, or name the manifest of the run that made it",
-        )
     with (
         speaking(record),
         claimed(destination, single_file=source.is_file()) as partial,
@@ -231,6 +237,7 @@ def protect(
         lossy,
         noise_kept,
         str(files.noise) if isinstance(protection, AdditiveNoise) else None,
+        protection.parameters(),
     )
 
 
@@ -825,6 +832,7 @@ def preview(
     names = class_order(pictures, {entry.label for entry, _ in pictures.scan() if entry.error is None})
     if not names:
         raise expected("pictures to protect", f"none in {source}", "check the path")
+    protection = settled(protection, pictures, key)
     perturbation = to_look_at(protection, pictures, names, key, classes=classes, given=given)
     rows: dict[str, Row] = {}
     for id_, label, pixels in _readable(pictures, rows):

@@ -56,12 +56,18 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="P",
-        help="Noise: fast (default), paper or strong. stack: light, balanced (default) or strong; see docs/stack.md.",
+        help="Noise: fast (default), paper or strong. stack: light (median SSIM on CIFAR-10 0.81), balanced (default;"
+        " 0.76, taught a network at most 39.7 % of 10 classes) or strong (0.72; 35.3 %); docs/stack.md says how far"
+        " that was measured.",
     ),
 ]
 Layers = Annotated[
     str | None,
     typer.Option("--layers", metavar="L", help="stack: such as cuda,tone:strength=0.5, in place of a preset."),
+]
+MinSsim = Annotated[
+    float | None,
+    typer.Option("--min-ssim", metavar="Q", help="stack: weaken the layers until the median SSIM is at least Q."),
 ]
 Strength = Annotated[
     float | None, typer.Option("--strength", metavar="S", help="tone: above 0 and at most 1. [default: 0.5]")

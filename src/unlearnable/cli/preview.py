@@ -14,6 +14,7 @@ from unlearnable.cli.common import (
     KeyFile,
     Layers,
     Method,
+    MinSsim,
     NoiseFile,
     Preset,
     Radius,
@@ -39,6 +40,7 @@ def preview(
     radius: Radius = None,
     size: Canvas = None,
     layers: Layers = None,
+    min_ssim: MinSsim = None,
     strength: Strength = None,
     grid: Grid = None,
     noise: NoiseFile = None,
@@ -57,6 +59,7 @@ def preview(
         radius=radius,
         size=size,
         layers=layers,
+        min_ssim=min_ssim,
         strength=strength,
         grid=grid,
     )

@@ -16,6 +16,7 @@ from unlearnable.cli.common import (
     Layers,
     ManifestFile,
     Method,
+    MinSsim,
     NoiseFile,
     NoiseSeed,
     Per,
@@ -58,6 +59,7 @@ def protect(
     per: Per = None,
     size: Canvas = None,
     layers: Layers = None,
+    min_ssim: MinSsim = None,
     strength: Strength = None,
     grid: Grid = None,
     noise: NoiseFile = None,
@@ -89,6 +91,7 @@ def protect(
         per=per,
         size=size,
         layers=layers,
+        min_ssim=min_ssim,
         strength=strength,
         grid=grid,
     )
@@ -126,6 +129,14 @@ def protect(
         f" {report.skipped:,} other files left alone."
     )
     typer.echo(f"Median quality: PSNR {report.psnr:.1f} dB, SSIM {report.ssim:.3f}.")
+    if min_ssim is not None:
+        typer.echo(f"Layers: {report.parameters['layers']}.")
+        if report.ssim is not None and report.ssim < min_ssim:
+            typer.echo(
+                f"warning: a sample of the pictures promised {min_ssim:g}; with --fraction or with pictures"
+                " that came later, the median can be another",
+                err=True,
+            )
     if report.lossy and report.noise_kept is not None:
         typer.echo(
             f"warning: {100 * report.noise_kept:.0f} % of the noise is left in {report.lossy:,} pictures stored as JPEG"

@@ -9,7 +9,7 @@ sample, so that the process neither dies nor grows, and weights need not be sear
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,7 +22,7 @@ from unlearnable.compiled import compiled
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
 from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
-from unlearnable.protections.base import Classed, Protection, protections
+from unlearnable.protections.base import Classed, Layer, protections
 from unlearnable.protections.noise import Noise, Pattern
 
 _FORMAT: Final = "unlearnable-autoregressive-1"
@@ -80,7 +80,7 @@ def draw_field(stream: Stream, weights: NDArray[np.float64], side: int) -> NDArr
 
 @protections.register("autoregressive")
 @dataclass(frozen=True, kw_only=True)
-class Autoregressive(Protection):
+class Autoregressive(Layer):
     """Autoregressive noise and its parameters.
 
     radius: in grey levels of 255, 1 to 64: the most that a sample changes by. The root mean square is about 0.6 of it.
@@ -122,6 +122,10 @@ class Autoregressive(Protection):
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return radius and size."""
         return {"radius": self.radius, "size": self.size}
+
+    def scaled(self, share: float) -> "Autoregressive":
+        """Return it at a share of its radius, in whole grey levels, one at least."""
+        return replace(self, radius=max(1, round(share * self.radius)))
 
 
 class AutoregressiveNoise(Noise):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,17 @@ class Protection(ABC):
     @abstractmethod
     def parameters(self) -> dict[str, int | float | str | None]:
         """Everything that decides the result, beside the key: what the manifest records."""
+
+
+class Layer(Protection):
+    """A method that is drawn from the key whatever the pictures, so that it can be a layer of a stack."""
+
+    @abstractmethod
+    def scaled(self, share: float) -> Self:
+        """Return it at a share, above 0 and at most 1, of its strength, and without what costs quality for nothing.
+
+        A share that is too small for its parameters gives the weakest that they allow.
+        """
 
 
 protections: Registry[Protection] = Registry("protection")

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -30,14 +30,15 @@ from unlearnable.protections.base import (
     Classed,
     Images,
     Labels,
+    Layer,
     Perturbation,
-    Protection,
     Traces,
     check_images,
     protections,
 )
 
 _FORMAT: Final = "unlearnable-convolution-1"
+_LEAST_BLUR: Final = 0.01
 _REFERENCE_SIZE: Final = 224  # the picture size, in pixels, of the paper's largest setting
 _KERNELS: Final = (
     (100, 3),
@@ -234,7 +235,7 @@ def draw_reference(
 
 @protections.register("cuda")
 @dataclass(frozen=True, kw_only=True)
-class Convolution(Protection):
+class Convolution(Layer):
     """CUDA and its parameters.
 
     kernel_size: side k of the filters, odd, 1 to 31; chosen by picture size (see :func:`preset`) if not given.
@@ -260,8 +261,8 @@ class Convolution(Protection):
             raise expected("an odd kernel size from 1 to 31", str(k), "choose 3 for small pictures, 9 for large ones")
         if k == 1 and self.min_distance is None:
             raise expected("a kernel size from 3", "1, at which all filters are the same", "choose 3")
-        if blur is not None and not 0.01 <= blur <= 1:
-            raise expected("a blur of 0.01 to 1", str(blur), "choose 0.3 with 3x3 filters, 0.06 with 9x9")
+        if blur is not None and not _LEAST_BLUR <= blur <= 1:
+            raise expected(f"a blur of {_LEAST_BLUR} to 1", str(blur), "choose 0.3 with 3x3 filters, 0.06 with 9x9")
         if self.min_distance is not None and not 0 <= self.min_distance < 1:
             raise expected("a distance of at least 0 and below 1", str(self.min_distance), "leave it out")
 
@@ -300,6 +301,12 @@ class Convolution(Protection):
             "min_distance": self.min_distance,
             **({"aligned": 1} if self.aligned else {}),
         }
+
+    def scaled(self, share: float) -> "Convolution":
+        """Return it at a share of its blur, and of the distance if one is set; aligned."""
+        blur = self.blur or default_blur(self.kernel_size or 3)
+        distance = None if self.min_distance is None else share * self.min_distance
+        return replace(self, blur=max(_LEAST_BLUR, round(share * blur, 6)), min_distance=distance, aligned=True)
 
 
 class ClasswiseConvolution(Perturbation):

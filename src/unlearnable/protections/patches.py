@@ -6,7 +6,7 @@ drawn as points of a separable mixture; here each patch of a channel is as brigh
 classes are kept apart by the number of patches in which they differ.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
 from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
-from unlearnable.protections.base import Classed, Protection, protections
+from unlearnable.protections.base import Classed, Layer, protections
 from unlearnable.protections.noise import Noise
 
 Signs = NDArray[np.int8]
@@ -45,7 +45,7 @@ def default_distance(classes: int) -> float:
 
 @protections.register("patches")
 @dataclass(frozen=True, kw_only=True)
-class Patches(Protection):
+class Patches(Layer):
     """Patches and their parameters.
 
     radius: in grey levels of 255, 1 to 64: by how much every sample changes, up or down.
@@ -82,3 +82,7 @@ class Patches(Protection):
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return radius and grid."""
         return {"radius": self.radius, "grid": self.grid}
+
+    def scaled(self, share: float) -> "Patches":
+        """Return it at a share of its radius, in whole grey levels, one at least."""
+        return replace(self, radius=max(1, round(share * self.radius)))

@@ -12,9 +12,9 @@ import math
 import struct
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,7 @@ from unlearnable.protections.base import (
     Classed,
     Images,
     Labels,
+    Layer,
     Perturbation,
     Protection,
     Traces,
@@ -93,43 +94,70 @@ class Stack(Protection):
 
     layers: such as "cuda,tone:strength=0.5", applied from left to right (see :func:`parse`).
     preset: one of :data:`PRESETS`, if no layers are named.
+    min_ssim: a quality budget, above 0 and below 1: what the median SSIM of protected against original pictures has to
+        be at least. The layers have to be weakened until it is (see :mod:`unlearnable.protections.quality_budget`)
+        before the stack can be fitted.
 
     Raises InputError for unknown layers, options and presets, and for values out of a layer's range.
     """
 
     layers: str | None = None
     preset: str | None = None
+    min_ssim: float | None = None
 
     def __post_init__(self) -> None:
         if self.layers is not None and self.preset is not None:
             raise expected("layers or a preset", "both", "leave one out")
         if self.preset not in (None, *PRESETS):
             raise expected(f"a preset among {', '.join(PRESETS)}", repr(self.preset), "or name layers")
+        if self.min_ssim is not None and not 0 < self.min_ssim < 1:
+            raise expected("a median SSIM above 0 and below 1", str(self.min_ssim), "0.85 is a slight change")
         self.protections()
 
-    def protections(self) -> list[tuple[str, Protection]]:
+    def protections(self) -> list[tuple[str, Layer]]:
         """Build the layers, by name."""
         chosen = PRESETS[self.preset or "balanced"] if self.layers is None else self.layers
         layers = []
         for name, options in parse(chosen):
             try:
-                layers.append((name, protections.create(name, **options)))
+                layers.append((name, cast("Layer", protections.create(name, **options))))
             except TypeError:
                 known = ", ".join(inspect.signature(protections.builder(name)).parameters)
                 raise expected(f"options of {name} ({known})", ", ".join(options), "see its documentation") from None
         return layers
 
+    def scaled(self, share: float) -> "Stack":
+        """Return the stack with all layers at a share, above 0 and at most 1, of their strengths."""
+        return self._of([(name, layer.scaled(share)) for name, layer in self.protections()])
+
+    def without(self, name: str) -> "Stack":
+        """Return the stack without one of its layers."""
+        return self._of([(other, layer) for other, layer in self.protections() if other != name])
+
+    def _of(self, layers: Sequence[tuple[str, Layer]]) -> "Stack":
+        return replace(self, layers=described(layers), preset=None)
+
     def fit(self, dataset: Classed, key: Key) -> "Stacked":
-        """Draw every layer from the key."""
+        """Draw every layer from the key. Raises ValueError where a budget has not been met yet."""
+        if self.min_ssim is not None:
+            raise ValueError("expected strengths that meet the budget, found a budget: find them first")
         return Stacked([(name, layer.fit(dataset, key)) for name, layer in self.protections()])
 
     def parameters(self) -> dict[str, int | float | str | None]:
-        """Return the layers with all their options, so that a preset may change without changing what was made."""
-        layers = []
-        for name, layer in self.protections():
-            options = (f":{option}={value}" for option, value in layer.parameters().items() if value is not None)
-            layers.append(name + "".join(options))
-        return {"layers": ",".join(layers)}
+        """Return the layers with all their options, so that a preset may change without changing what was made.
+
+        And the budget, if it has not been met yet.
+        """
+        budget = {} if self.min_ssim is None else {"min_ssim": self.min_ssim}
+        return {"layers": described(self.protections()), **budget}
+
+
+def described(layers: Sequence[tuple[str, Protection]]) -> str:
+    """Write layers as :func:`parse` reads them, with all their options."""
+    return ",".join(
+        name + "".join(f":{option}={value}" for option, value in layer.parameters().items() if value is not None)
+        for name, layer in layers
+    )
 
 
 class Stacked(Perturbation):

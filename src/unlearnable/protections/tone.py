@@ -11,7 +11,7 @@ All of it is whole-number arithmetic, so that the same bytes come out on every m
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -30,8 +30,8 @@ from unlearnable.protections.base import (
     Classed,
     Images,
     Labels,
+    Layer,
     Perturbation,
-    Protection,
     Traces,
     check_images,
     protections,
@@ -102,7 +102,7 @@ def default_distance(strength: float, classes: int) -> float:
 
 @protections.register("tone")
 @dataclass(frozen=True, kw_only=True)
-class Tone(Protection):
+class Tone(Layer):
     """Tone and its parameters.
 
     strength: above 0 and at most 1; of every part of the looks.
@@ -138,6 +138,10 @@ class Tone(Protection):
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return strength and grid."""
         return {"strength": self.strength, "grid": self.grid}
+
+    def scaled(self, share: float) -> "Tone":
+        """Return it at a share of its strength."""
+        return replace(self, strength=round(share * self.strength, 6))
 
 
 class ClasswiseTone(Perturbation):

@@ -1,0 +1,104 @@
+"""How a run comes by the strengths that its quality budget allows: from a sample of the owner's own pictures."""
+
+import contextlib
+import heapq
+from bisect import insort
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from unlearnable.errors import expected
+from unlearnable.fitting import Names, check_distinct, decoded
+from unlearnable.keys import Key
+from unlearnable.pictures import codec
+from unlearnable.pictures.folder import Folder
+from unlearnable.pictures.manifest import Manifest, speaking
+from unlearnable.pictures.samples import Samples
+from unlearnable.pictures.source import Containers, class_order, payloads
+from unlearnable.protections.base import Protection
+from unlearnable.protections.convolution import ReferenceSeed
+from unlearnable.protections.quality_budget import median_at_least, strongest
+from unlearnable.protections.stack import Stack
+from unlearnable.workers import cores
+
+_PICTURES: Final = 256  # in a sample, at most
+_SAMPLES: Final = 2**28  # of all their channels that are held in memory; one picture may be larger
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One picture of a sample, and its place in the key's secret order."""
+
+    rank: bytes
+    id: str
+    label: str
+    pixels: Samples
+
+
+def settled(
+    protection: Protection, pictures: Folder | Containers, key: Key | ReferenceSeed, record: Path | None = None
+) -> Protection:
+    """Return a protection as it is fitted: a stack with a budget at the greatest strengths that meet it.
+
+    record: the manifest. A run that it records goes on with the strengths that it has, whatever was added since.
+
+    Raises InputError for a budget that cannot be met.
+    """
+    if not isinstance(protection, Stack) or protection.min_ssim is None:
+        return protection
+    assert isinstance(key, Key)  # noqa: S101 - reference seeds are for CUDA
+    unlimited = replace(protection, min_ssim=None)
+    if record is not None and record.exists():
+        with speaking(record), Manifest.open(record) as book, contextlib.suppress(KeyError):
+            if book.about("asked") == protection.parameters():
+                return Stack(**book.about("parameters"))
+        return unlimited  # the manifest says what differs
+    counts = Counter(entry.label for entry, _ in pictures.scan() if entry.error is None)
+    names = class_order(pictures, counts)
+    check_distinct(names)
+    sample = sampled(pictures, key)
+
+    def measure(stack: Stack) -> float:
+        return median_at_least(ssims(stack, names, key, sample), counts.total())
+
+    return strongest(unlimited, protection.min_ssim, measure)
+
+
+def sampled(pictures: Folder | Containers, key: Key) -> Sequence[Sampled]:
+    """Draw pictures that can be read: as many as come first in the key's secret order, and fit into the memory.
+
+    Raises InputError where none can be read.
+    """
+    found = (entry for entry, _ in pictures.scan() if entry.error is None)
+    ranked = ((key.rank("quality", entry.id), number, entry) for number, entry in enumerate(found))
+    chosen = sorted(heapq.nsmallest(_PICTURES, ranked), key=lambda one: one[1])  # containers are read in their order
+    held: list[Sampled] = []
+    for entry, payload in payloads(pictures, (entry for _, _, entry in chosen)):
+        with contextlib.suppress(codec.PictureError, OSError):
+            new = Sampled(key.rank("quality", entry.id), entry.id, entry.label, decoded(payload))
+            insort(held, new, key=attrgetter("rank"))
+        while len(held) > 1 and sum(one.pixels.size for one in held) > _SAMPLES:
+            held.pop()
+    if not held:
+        raise expected("pictures that can be read", f"none in {pictures.root}", "check the files")
+    return held
+
+
+def ssims(stack: Stack, names: Sequence[str], key: Key, sample: Sequence[Sampled]) -> list[float]:
+    """Measure what a stack leaves of each picture of a sample."""
+    from unlearnable.pictures import quality
+
+    perturbation = stack.fit(Names(names), key)
+
+    def measured(one: Sampled) -> float:
+        label = np.array([names.index(one.label)])
+        return quality.ssim(one.pixels, perturbation.apply(one.pixels[None], label, [one.id])[0])
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return list(pool.map(measured, sample))
