@@ -17,6 +17,8 @@ to accelerated in wall-clock time and in gradients, seed by seed; ``--figure`` d
 
 ``speed`` times one step, in one run, by the median of rounds that take turns: of each recipe over the passes forward
 and backward that it cannot do without, of the same batch sizes through the same network, on tensors that lie ready.
+BulletTrain's passes forward alone, by which pictures are sorted and counted, are among them; their own share of the
+step is told too. The network is brought back after each, so that pictures are sorted alike in all rounds.
 """
 
 import argparse
@@ -50,7 +52,7 @@ from unlearnable.models import models
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.plots import COLOURS, MARKERS, STYLE, save
 from unlearnable.training.augmix import VIEWS
-from unlearnable.training.bullettrain import BulletTrain, Effort
+from unlearnable.training.bullettrain import BulletTrain, Effort, Memory
 from unlearnable.training.chance import generator
 from unlearnable.training.checkpoint import Epoch, Split
 from unlearnable.training.evaluation import Accuracy, evaluate
@@ -298,29 +300,37 @@ def measure_speed(options: argparse.Namespace) -> None:
     labels = torch.where(torch.arange(options.batch, device=PLACE) % 20 < 3, (said + 1) % 10, said)  # 15 % are wrong
     ready = images.repeat(3, 1, 1, 1).contiguous(memory_format=torch.channels_last), labels.repeat(3)  # AugMix's views
     works: dict[str, Callable[[], None]] = {}
+    memories: dict[str, Memory] = {}
     splits: dict[str, dict[str, int]] = {}
     for name in options.recipes:
         plain = named(name).objective
         # Held at 0.45, and the network as it is: the same split in every round.
-        faster, memory = BulletTrain(momentum=1.0).over(plain)
-        memory.to(PLACE).accuracy.fill_(0.45)
+        faster, memories[name] = BulletTrain(momentum=1.0).over(plain)
+        memories[name].to(PLACE).accuracy.fill_(0.45)
         for way, objective in (("plain", plain), ("bullettrain", faster)):
             work = f"{name} {way}"
-            works[work] = step = partial(one_step, network, objective, images, labels, rng)
-            step()
-            split = memory.split if way == "bullettrain" else Split(0, options.batch, 0)
-            works[f"{work} passes"] = partial(passes, network, *ready, needed(name, way, split))
+            works[work] = partial(one_step, network, objective, images, labels, rng)
+            timed(works[work], network)
+            split = memories[name].split if way == "bullettrain" else Split(0, options.batch, 0)
+            of = needed(name, way, split)
+            works[f"{work} passes"] = partial(passes, network, *ready, of)
+            if way == "bullettrain":
+                works[f"{work} forward passes"] = partial(passes, network, *ready, Needed(of.forward, [], []))
             splits[work] = split._asdict()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(options.rounds + 1):
         for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            if PLACE.type == "cuda":
-                torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(timed(work, network))
+    for name, memory in memories.items():
+        if memory.split._asdict() != splits[f"{name} bullettrain"]:
+            raise RuntimeError(f"{name} was sorted otherwise in the last round: {memory.split}")
     found = {name: statistics.median(rounds[1:]) for name, rounds in times.items()}
     over = {f"{name} over its passes": found[name] / found[f"{name} passes"] for name in splits}
+    of_step = {
+        f"{name}: passes forward alone, of the accelerated step": found[f"{name} bullettrain forward passes"]
+        / found[f"{name} bullettrain"]
+        for name in options.recipes
+    }
     faster_by = {
         f"{name}: plain over accelerated": found[f"{name} plain"] / found[f"{name} bullettrain"]
         for name in options.recipes
@@ -332,6 +342,7 @@ def measure_speed(options: argparse.Namespace) -> None:
         threads=torch.get_num_threads(),
         device=PLACE.type,
         **over,
+        **of_step,
         **faster_by,
         splits=splits,
         seconds=found,
@@ -339,14 +350,26 @@ def measure_speed(options: argparse.Namespace) -> None:
     )
 
 
-def one_step(network: nn.Module, objective: Objective, images: Tensor, labels: Tensor, chance: torch.Generator) -> None:
-    """Make the passes of a step, and leave the network as it was."""
+def timed(work: Callable[[], None], network: nn.Module) -> float:
+    """Time some passes, and leave the network as it was: its batch statistics decide how pictures are sorted."""
     before = [buffer.clone() for buffer in network.buffers()]
-    with autocast(PLACE, "auto"):
-        objective(network, images, labels, 0.0, chance).loss.backward()
+    if PLACE.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if PLACE.type == "cuda":
+        torch.cuda.synchronize()
+    taken = time.perf_counter() - start
     network.zero_grad(set_to_none=True)
     for buffer, value in zip(network.buffers(), before, strict=True):
         buffer.copy_(value)
+    return taken
+
+
+def one_step(network: nn.Module, objective: Objective, images: Tensor, labels: Tensor, chance: torch.Generator) -> None:
+    with autocast(PLACE, "auto"):
+        loss = objective(network, images, labels, 0.0, chance).loss
+    loss.backward()
 
 
 class Needed(NamedTuple):
@@ -376,8 +399,8 @@ def passes(network: nn.Module, images: Tensor, labels: Tensor, of: Needed) -> No
                 moved = images[:count].detach().requires_grad_()
                 torch.autograd.grad(functional.cross_entropy(network(moved), labels[:count]), moved)
         losses = [functional.cross_entropy(network(images[:count]), labels[:count]) for count in of.update]
-        sum(losses[1:], losses[0]).backward()
-    network.zero_grad(set_to_none=True)
+    if losses:
+        torch.stack(losses).sum().backward()
 
 
 def parsed() -> argparse.Namespace:
