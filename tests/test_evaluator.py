@@ -104,6 +104,19 @@ def test_curves_hold_every_radius(five: tuple[Path, Path], tmp_path: Path, budge
     assert all(Path(f"{figure}{suffix}").stat().st_size for figure in report.figures for suffix in (".pdf", ".png"))
 
 
+@pytest.mark.parametrize(("precision", "wanted"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_networks_are_tested_in_full_precision_unless_told_otherwise(
+    five: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, precision: str, wanted: torch.dtype
+) -> None:
+    seen = set()
+    network, about = load_network(five[0])
+    network.register_forward_hook(lambda module, given, answer: seen.add(answer.dtype))
+    monkeypatch.setattr("unlearnable.evaluator.load_network", lambda path: (network, about))
+    monkeypatch.setattr("unlearnable.training.precision._bfloat16_pays", lambda device: True)
+    unlearnable.evaluate(*five, attacks=["pgd2"], limit=5, precision=precision)
+    assert seen == {wanted}
+
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -18,7 +18,7 @@ from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.training.adaptive import adaptive_panel
 from unlearnable.training.checkpoint import Network, load_network
 from unlearnable.training.distributed import local_device
-from unlearnable.training.precision import Precision, default_device
+from unlearnable.training.precision import Precision, default_device, for_testing
 from unlearnable.training.rsr.noise import strengths
 from unlearnable.training.rsr.panel import noise_panel
 from unlearnable.training.withstanding import Spread
@@ -113,7 +113,7 @@ def panel(
         check_pictures(data, beside, source)
         other = _ready(other, place)
     options: dict[str, Any] = {"budget": budget, "baseline": other, "samples": samples, "seed": seed}
-    options |= {"precision": precision, "progress": progress}
+    options |= {"precision": for_testing(precision), "progress": progress}
     if spec is None:
         noisy = noise_panel(network, data.images, data.labels, **options)
         known = {f"baseline, {name}": Spread.of([share]) for name, share in noisy.baseline.items()}

@@ -20,7 +20,7 @@ from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.training import evaluation
 from unlearnable.training.checkpoint import Network, load_network
 from unlearnable.training.distributed import local_device
-from unlearnable.training.precision import Precision, default_device
+from unlearnable.training.precision import Precision, default_device, for_testing
 from unlearnable.training.smoothing import certify
 
 _RADII: Final = (0.25, 0.5, 1, 2, 4)  # of the curve of accuracy by radius, in radii of the budget
@@ -91,10 +91,12 @@ def evaluate(
         the paper takes 100,000, and fewer certify smaller radii.
     figures: a folder for curves of accuracy by radius and by severity. For the first, every attack but AutoAttack is
         run at four other radii, from a quarter of the budget to four times it.
+    precision: "auto" is float32 here (:func:`unlearnable.training.precision.for_testing`).
 
     Raises InputError for whatever the caller can mend.
     """
     budget = budget or Linf.of_255(8)
+    precision = for_testing(precision)
     chosen = {name: attack_named(name, budget=budget) for name in attacks}
     corruptions = corruptions or corruption_files is not None
     if figures is not None and not (chosen or corruptions):

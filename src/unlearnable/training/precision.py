@@ -22,6 +22,14 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
+def for_testing(precision: Precision) -> Precision:
+    """Return the precision to test a network in, where "auto" is float32, as in published evaluations.
+
+    Near the boundary bfloat16 rounds away what decides.
+    """
+    return "float32" if precision == "auto" else precision
+
+
 def _bfloat16_pays(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 faster than float32.
 
