@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import contents
 from unlearnable import Key
+from unlearnable.cli.common import telling
 
 
 def run(*arguments, **environment):
@@ -200,3 +201,12 @@ def test_keygen_never_shows_the_key(tmp_path):
 def test_lists(kind, name):
     assert name in json.loads(run("list", kind, "--json").stdout)["names"]
     assert name in run("list", kind).stdout.split()
+
+
+def test_the_rate_is_of_what_was_done_meanwhile(monkeypatch, capsys):
+    seconds = iter([60.0, 61.0, 75.0])  # after a minute of setting out
+    monkeypatch.setattr("unlearnable.cli.common.time.monotonic", lambda: next(seconds))
+    with telling("working") as tell:
+        for done in (500, 502, 530):  # the first 500 by another run
+            tell(done, 1000)
+    assert capsys.readouterr().err == "working: 530 of 1,000 (2 a second)\n"

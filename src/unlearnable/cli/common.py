@@ -125,7 +125,7 @@ def print_json(report: Any) -> None:
     print(json.dumps(asdict(report)))
 
 
-def _rate(done: int, seconds: float) -> str:
+def _rate(done: float, seconds: float) -> str:
     """Word how fast something goes, from pictures to whole figures.
 
     >>> _rate(500, 2.0), _rate(2, 30.0), _rate(0, 10.0)
@@ -151,15 +151,19 @@ def telling(what: str) -> Iterator[Tell]:
     A bar is there from when something is done until all is, so that one can follow another.
     """
     if not sys.stderr.isatty():
-        last = started = time.monotonic()
+        first: tuple[int, float] | None = None
+        last = 0.0
 
         def line(done: int, total: int, note: str = "") -> None:
-            nonlocal last
+            nonlocal last, first
             now = time.monotonic()
+            if first is None:  # what came before was setting out, or another run's work
+                first, last = (done, now), now
             if now - last >= _LINE_SECONDS:
                 last = now
-                rate = _rate(done, now - started)
-                typer.echo(f"{what}: {done:,} of {total:,} ({rate}{', ' * bool(note)}{note})", err=True)
+                rate = "" if done == first[0] > 0 else _rate(done - first[0], now - first[1])
+                words = ", ".join(filter(None, (rate, note)))
+                typer.echo(f"{what}: {done:,} of {total:,}{f' ({words})' if words else ''}", err=True)
 
         yield line
         return
@@ -169,7 +173,7 @@ def telling(what: str) -> Iterator[Tell]:
 
     class Rate(TextColumn):
         def render(self, task: Any) -> Text:
-            return Text(_rate(round(task.completed), task.elapsed) if task.completed and task.elapsed else "")
+            return Text(_rate(task.speed, 1) if task.speed else "")
 
     words, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
     columns = (words, BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn(), note)
