@@ -210,6 +210,13 @@ def test_bad_options_are_told(options, message, tmp_path):
         run_audit(asked(tmp_path, **options))
 
 
+def test_wrong_names_are_told_before_pictures_are_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(api, "load_sets", None)
+    for attempt, near in ((Attempt("coim", "erm"), "coin"), (Attempt("none", "ern"), "erm")):
+        with pytest.raises(InputError, match=f"did you mean '{near}'"):
+            run_audit(asked(tmp_path, grid=Grid(attempts=(attempt,))))
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_try_only_what_there_is_and_have_their_clean_rows(name):
     grid = preset(name)

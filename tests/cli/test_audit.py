@@ -98,6 +98,9 @@ def test_a_plan_lists_the_runs_and_their_time(run, command, tmp_path):
     assert out.splitlines()[0].endswith("clean, none, erm, resnet9-w16, seed 0")
     assert re.search(r"^6 runs of 6 to do: about .*, one after another\.$", out, re.MULTILINE)
     assert not (tmp_path / "run").exists()
+    assert "search" not in out
+    code, out, _ = run(*command, *SHORT, "--plan", "--search", 9)
+    assert out.splitlines()[-1] == "The search, 9 runs on each set, comes on top."
     code, out, _ = run(*command, *SHORT, "--plan", "--json")
     found = json.loads(out)
     assert len(found["cells"]) == 3

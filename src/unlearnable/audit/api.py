@@ -14,7 +14,7 @@ from unlearnable.audit.grid import PLAIN, Attempt, Cell, Grid
 from unlearnable.audit.plan import Plan
 from unlearnable.audit.presets import COLOUR, PROMISING, for_grey, preset
 from unlearnable.audit.results import PICTURES, ROWS, SPEC, STORE, described
-from unlearnable.audit.run import Bench, Outcome, Progress, Told, run_cells
+from unlearnable.audit.run import Bench, Outcome, Progress, Told, check_names, run_cells
 from unlearnable.audit.search import Halves, Search, check_runs, search
 from unlearnable.audit.sets import Sets, load_sets
 from unlearnable.audit.store import Row, Store, key_of, read_rows, write_rows
@@ -259,6 +259,7 @@ def plan_audit(audit: Audit) -> Plan:
 
 def _prepared(audit: Audit) -> tuple[Sets, Bench, Grid]:
     grid = audit.wanted()
+    check_names((*grid.attempts, *(grid.mixed or ()), *grid.clean, *grid.on_others))  # loading may take minutes
     sets = load_sets(audit.clean, audit.protected, audit.test, size=audit.size, limit=audit.limit)
     if audit.grid is None and sets.clean.images.shape[3] == 1:
         grid = for_grey(grid)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from unlearnable import __version__
-from unlearnable.audit.grid import Cell, recipe_options
+from unlearnable.audit.grid import Attempt, Cell, recipe_options
 from unlearnable.audit.mix import choose
 from unlearnable.audit.sets import Sets
 from unlearnable.audit.store import SUBSET, Row, Store, key_of
@@ -258,6 +258,14 @@ class Outcome:
                 "mend or leave out what they try; the others are kept",
             )
         return list(self.rows.values())
+
+
+def check_names(attempts: Iterable[Attempt]) -> None:
+    """Raise InputError, with the nearest name, for a countermeasure or a recipe that there is not."""
+    for countermeasure, recipe in dict.fromkeys(attempts):
+        named(countermeasure)
+        name, options = recipe_options(recipe)
+        recipe_named(name, **options)
 
 
 def releases() -> dict[str, str]:

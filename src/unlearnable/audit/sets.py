@@ -163,7 +163,8 @@ def with_tests(clean: Dataset, protected: Mapping[str, Dataset], test: Dataset) 
     test = replace(test, labels=places[test.labels], class_names=clean.class_names)
     missing = set(range(len(clean.class_names))) - set(test.labels.tolist())
     if missing:
-        raise expected("test pictures of every class", f"none of {clean.class_names[min(missing)]!r}", "add some")
+        found = f"none of {clean.class_names[min(missing)]!r}"
+        raise expected("test pictures of every class", found, "add some, or raise the limit if there is one")
     if test.fingerprint() == clean.fingerprint():
         raise expected("test pictures apart from the clean ones", "the same ones", "name others: these were trained on")
     return Sets(clean=clean, protected=dict(protected), test=test)

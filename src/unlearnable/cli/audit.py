@@ -111,7 +111,7 @@ def audit(
         precision=precision,
     )
     if plan:
-        _show_plan(plan_audit(asked), json=json)
+        _show_plan(plan_audit(asked), search=search, json=json)
         return
     with telling("auditing") as progress:
         report = run_audit(asked, command=shlex.join(["unlearnable", *sys.argv[1:]]), told=_tell, progress=progress)
@@ -132,7 +132,7 @@ def _of(row: "Row") -> str:
     return f"{row.protection}{part}: {row.countermeasure}, {row.recipe}, {row.model}, seed {row.seed}"
 
 
-def _show_plan(plan: "Plan", *, json: bool) -> None:
+def _show_plan(plan: "Plan", *, search: int, json: bool) -> None:
     if json:
         from json import dumps
 
@@ -142,6 +142,8 @@ def _show_plan(plan: "Plan", *, json: bool) -> None:
         typer.echo(f"{'finished' if run.finished else _duration(run.seconds):>10}  {run.cell}")
     left = sum(not run.finished for run in plan.runs)
     typer.echo(f"{left} runs of {len(plan.runs)} to do: about {_duration(plan.seconds)}, one after another.")
+    if search:
+        typer.echo(f"The search, {search} runs on each set, comes on top.")
 
 
 def _show(report: "AuditReport") -> None:
