@@ -38,6 +38,7 @@ def trained(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     report = unlearnable.train(folders[0], test=folders[1], out=out, options=options)
     assert report.clean_accuracy == 1
     assert report.gradients == 3 * 40
+    assert report.seconds == sum(epoch.seconds for epoch in report.history)  # of all sittings, as the gradients are
     return out
 
 
@@ -60,6 +61,7 @@ def test_the_whole_way(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert told.returncode == 0, told.stderr
     assert "of 4 pictures" in told.stdout
     assert "under fgsm, Linf 8/255" in told.stdout
+    assert " for 1 epoch in " in run("train", train, "--test", test, "--out", out, "--epochs", 1).stdout
 
 
 def test_an_accelerated_run_says_so_and_keeps_how_it_sorted(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +22,7 @@ from unlearnable.training.distributed import is_first
 from unlearnable.training.holdout import best, held_out, judged_by
 from unlearnable.training.loop import train as run
 from unlearnable.training.objectives import Adversarial
-from unlearnable.training.precision import Precision
+from unlearnable.training.precision import Precision, for_testing
 from unlearnable.training.recipes import named as recipe_named
 from unlearnable.training.rsr.noise import strengths
 
@@ -38,6 +37,7 @@ class TrainReport:
     """What training came to.
 
     checkpoint: the file with the network. report: the page, where one was asked for.
+    seconds: of training, an interrupted run's of before among them; without loading, judging epochs, and testing.
     gradients: pictures passed forward and backward, attacks included; those to judge epochs by are not.
     best_epoch: the one that was kept, where pictures were held out of training to choose by; held_out: share of those
         that it names rightly, judged_by: under this attack, None for none; held_out_pictures: how many there are.
@@ -110,7 +110,6 @@ def train(
 
     Raises InputError for whatever the caller can mend.
     """
-    started = time.monotonic()
     out = Path(out)
     faster = {} if accelerate is None else {"accelerate": accelerators.create(accelerate)}
     made = recipe_named(recipe, **options or {}, **faster)
@@ -164,7 +163,7 @@ def train(
         progress=tell,
     )
     tested = trained.model if transformed is None else transformed.before(trained.model)
-    accuracy = evaluation.evaluate(tested, tests.images, tests.labels, precision=precision)
+    accuracy = evaluation.evaluate(tested, tests.images, tests.labels, precision=for_testing(precision))
     chosen, judge = best(trained.history), judged_by(made)
     log("accuracy/test", accuracy.share, made.epochs if chosen is None else chosen.number)
     told = {name: str(value) if isinstance(value, Budget) else value for name, value in (options or {}).items()}
@@ -191,7 +190,7 @@ def train(
         epochs=made.epochs,
         clean_accuracy=accuracy.share,
         interval=accuracy.interval(),
-        seconds=time.monotonic() - started,
+        seconds=sum(epoch.seconds for epoch in trained.history),
         gradients=trained.gradients,
         best_epoch=None if chosen is None else chosen.number,
         held_out=None if chosen is None else chosen.held_out,

@@ -56,6 +56,11 @@ def test_our_own_networks_start_from_files_too(tmp_path: Path, name: str) -> Non
     assert same(build(name, classes=3, weights=tmp_path / "w.safetensors"), network)
 
 
+def test_a_file_is_what_it_holds_whatever_its_name(network: nn.Module, tmp_path: Path) -> None:
+    save_file(network.state_dict(), tmp_path / "network")
+    assert same(build(NAME, classes=5, weights=tmp_path / "network"), network)
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_last_layer_of_other_classes_starts_anew(
     network: nn.Module, tmp_path: Path, kept: bool, caplog: pytest.LogCaptureFixture

@@ -136,7 +136,8 @@ def train(
     low, high = report.interval
     how = f"{report.recipe} and {report.accelerate}" if report.accelerate else report.recipe
     typer.echo(
-        f"Trained {report.model} with {how} for {report.epochs} epochs in {report.seconds:.0f} s"
+        f"Trained {report.model} with {how} for {report.epochs} epoch{'s' * (report.epochs != 1)}"
+        f" in {report.seconds:.0f} s"
         f" ({report.gradients:,} pictures forward and backward)."
     )
     if report.held_out is not None:

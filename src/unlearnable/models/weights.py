@@ -48,7 +48,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or _is_safetensors(path):
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -62,6 +62,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise _unreadable(path, "something else")
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tell by the content: the length of a header in eight bytes, and then the header, in JSON."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def _unreadable(path: Path, found: str) -> InputError:
