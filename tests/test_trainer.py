@@ -78,7 +78,7 @@ def test_an_accelerated_run_says_so_and_keeps_how_it_sorted(folders: tuple[Path,
     splits = np.array(about["splits"])
     assert splits.shape == (10, 3)
     assert (splits.sum(1) == 8).all()
-    assert report["gradients"] == splits.sum(0) @ [0, 10, 2] + 2 * 80
+    assert report["gradients"] == splits.sum(0) @ [1, 10, 2] + 2 * 80
     refused = run(*common, "--accelerate", "bullettrain")
     assert refused.returncode == 2
     assert refused.stderr == (

@@ -17,6 +17,7 @@ from unlearnable.errors import InputError
 from unlearnable.training.bullettrain import (
     BOUNDARY,
     OUTLIER,
+    PUBLISHED,
     ROBUST,
     BulletTrain,
     Effort,
@@ -154,10 +155,11 @@ def test_every_picture_gets_what_it_would_get_alone(name: str, budget, rule: Bul
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("accuracy", [0.0, 0.3, 0.6, 1.0])
-def test_passes_are_those_of_the_efforts_and_no_more(name: str, accuracy: float) -> None:
+@pytest.mark.parametrize("rule", [BulletTrain(), PUBLISHED], ids=["ours", "published"])
+def test_passes_are_those_of_the_efforts_and_no_more(name: str, accuracy: float, rule: BulletTrain) -> None:
     model, images = network(), pictures()
     labels = partly_right(model, images)
-    objective, memory = BulletTrain().over(named(name).objective)
+    objective, memory = rule.over(named(name).objective)
     memory.accuracy.fill_(accuracy)
     seen: list[tuple[int, bool]] = []
     model.register_forward_pre_hook(lambda module, given: seen.append((len(given[0]), torch.is_grad_enabled())))
@@ -167,20 +169,22 @@ def test_passes_are_those_of_the_efforts_and_no_more(name: str, accuracy: float)
     outlier, boundary, robust = memory.split
     assert sum(memory.split) == 24
     assert outlier == 8
-    assert meter.count == 10 * boundary + 2 * robust + updates * 24
+    attacked = outlier if rule.outlier.steps else 0
+    assert meter.count == attacked + 10 * boundary + 2 * robust + updates * 24
     without = [count for count, counted in seen if not counted]
-    assert without == [24, boundary + robust]  # to sort them; to see how many withstand
+    assert without == [24, attacked + boundary + robust]  # to sort them; to see how many withstand
     if accuracy == 0:
         assert robust == 0
 
 
-def test_attack_makes_exactly_ten_and_two_gradients() -> None:
+def test_attack_makes_exactly_one_ten_and_two_gradients() -> None:
     model, images = network(), pictures()
     labels = partly_right(model, images)
     meter = GradientMeter(model)
     mined = mining(PGD(budget=Linf.of_255(8)), BulletTrain(), 0.5)
     mined(model, images, labels, chance())
-    assert meter.count == 10 * mined.memory.split.boundary + 2 * mined.memory.split.robust
+    outlier, boundary, robust = mined.memory.split
+    assert meter.count == outlier + 10 * boundary + 2 * robust
 
 
 def test_gradients_are_the_attacks_own() -> None:
@@ -190,7 +194,8 @@ def test_gradients_are_the_attacks_own() -> None:
     meter = GradientMeter(model)
     mined = mining(EOTPGD(budget=Linf.of_255(8), samples=3), BulletTrain(), 0.5)
     mined(model, images, labels, chance())
-    assert meter.count == 3 * (10 * mined.memory.split.boundary + 2 * mined.memory.split.robust)
+    outlier, boundary, robust = mined.memory.split
+    assert meter.count == 3 * (outlier + 10 * boundary + 2 * robust)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -214,7 +219,7 @@ def test_all_wrong_is_all_outliers_and_no_attack() -> None:
         labels = (model(images).argmax(1) + 1) % 4
     for name in NAMES:
         meter = GradientMeter(model)
-        objective, memory = BulletTrain().over(named(name).objective)
+        objective, memory = PUBLISHED.over(named(name).objective)
         memory.accuracy.fill_(0.5)
         assert isinstance(objective, Robust)
         assert torch.equal(objective.attack(model, images, labels, chance()), images)
@@ -230,7 +235,7 @@ def test_outliers_come_back_bit_for_bit_and_diverge_by_nothing() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     images = pictures().float()
     labels = partly_right(model, images)
-    mined = mining(named("trades").objective.attack, BulletTrain(), 0.4)
+    mined = mining(named("trades").objective.attack, PUBLISHED, 0.4)
     changed = mined(model, images, labels, chance())
     with frozen(model):
         wrong = model(images).argmax(1) != labels
@@ -332,8 +337,8 @@ def test_shares_of_every_step_and_epoch() -> None:
         assert sum(shares) == pytest.approx(1)
     assert trained.splits[0].robust == 0  # the reference begins at 0
     assert trained.splits[-1].robust > 0
-    _, boundary, robust = np.sum(trained.splits, 0)
-    assert trained.gradients == 10 * boundary + 2 * robust + 2 * 3 * 40
+    outlier, boundary, robust = np.sum(trained.splits, 0)
+    assert trained.gradients == outlier + 10 * boundary + 2 * robust + 2 * 3 * 40
     assert not any(train(dark_and_bright(), model=tiny, recipe=SMALL).history[0][4:])
 
 
