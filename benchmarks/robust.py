@@ -7,8 +7,8 @@
 ``train`` trains every recipe by every way and seed, each to its last epoch, and measures it clean, and under PGD-20 or,
 with AugMix, under the 15 corruptions at 5 severities (mean of all): on test pictures, which choose nothing, and on as
 many of the training folder's pictures as were not trained on, by which a way is chosen; after each epoch too, on fewer
-test pictures, for the curve of accuracy over time. The ways are: plainly; by BulletTrain; by
-BulletTrain with a short attack, or one view, for outliers too. Seconds are of training alone. A row for each goes into
+test pictures, for the curve of accuracy over time. The ways are: plainly; by BulletTrain as published, as it is by
+default, and with a longer attack, or one view, for outliers. Seconds are of training alone. A row for each goes into
 ``results/robust.jsonl``, and what stands there already is not run again; ``--minutes`` stops in the middle of a run,
 and the same command goes on from there.
 
@@ -65,8 +65,9 @@ ROWS: Final = Path(__file__).parent / "results" / "robust.jsonl"
 RECIPES: Final = ("adversarial", "trades", "mart", "augmix")
 WAYS: Final[dict[str, BulletTrain | None]] = {
     "plain": None,
+    "published": PUBLISHED,
     "bullettrain": BulletTrain(),
-    "outliers-too": BulletTrain(outlier=Effort(steps=2, size=0.75), views=(1, VIEWS, 0)),
+    "outliers-more": BulletTrain(outlier=Effort(steps=2, size=0.75), views=(1, VIEWS, 0)),
 }
 PLACE: Final = torch.device(default_device())
 
