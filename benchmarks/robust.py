@@ -52,7 +52,7 @@ from unlearnable.models import models
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.plots import COLOURS, MARKERS, STYLE, save
 from unlearnable.training.augmix import VIEWS
-from unlearnable.training.bullettrain import BulletTrain, Effort, Memory
+from unlearnable.training.bullettrain import PUBLISHED, BulletTrain, Effort, Memory
 from unlearnable.training.chance import generator
 from unlearnable.training.checkpoint import Epoch, Split
 from unlearnable.training.evaluation import Accuracy, evaluate
