@@ -25,7 +25,14 @@ _ALL_SINGLE: Final = (
     *_SINGLE,
     *("gaussian-filter", "median-filter", "bilateral-filter", "color-jitter", "autocontrast"),
     *("gray-world", "resized-crop", "spectrum-equalization", "deconvolution", "ueraser-max"),
+    *("tone-matching", "pattern-removal", "whitening", "local-normalization"),
 )
+_AGAINST_LAYERS: Final = (
+    *("tone-matching+coin+jpeg", "tone-matching+grayscale+coin+jpeg", "tone-matching+equalize+coin+jpeg"),
+    *("whitening+coin+jpeg", "local-normalization+coin+jpeg", "local-normalization+grayscale+coin+jpeg"),
+    *("pattern-removal+coin+jpeg", "pattern-removal+local-normalization+coin+jpeg"),
+)
+"""What is written against the layers of stacks, together with what breaks a convolution and fine noise."""
 
 
 def _plainly(*countermeasures: str) -> tuple[Attempt, ...]:
@@ -51,7 +58,7 @@ _FULL: Final = (
     PLAIN,
     *_recipes("cutout", "mixup", "cutmix", "autoaugment", "smoothing:sigma=0.5", AT),
     *_recipes(*(f"adversarial:budget={budget}" for budget in ("8/255", "16/255", "l2:0.25", "l2:0.5", "l2:0.75"))),
-    *_plainly(*_ALL_SINGLE, *_TOGETHER),
+    *_plainly(*_ALL_SINGLE, *_TOGETHER, *_AGAINST_LAYERS),
     *(Attempt(name, AT) for name in ("grayscale", "jpeg", "coin", "coin+jpeg", "grayscale+coin+jpeg")),
 )
 _MIXED: Final = (PLAIN, Attempt("none", AT), Attempt("coin+jpeg", PLAIN.recipe))

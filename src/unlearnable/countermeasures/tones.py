@@ -1,17 +1,22 @@
-"""Normalisations of a picture's tones: autocontrast, histogram equalisation, gray world.
+"""Normalisations of a picture's tones: autocontrast, histogram equalisation, gray world, whitening, local contrast.
 
 Each maps a picture onto a common form, whatever its brightness, contrast or tint was before. They take away what a
 protection does to those alone, test pictures are as easy to normalise, and a model trained on normalised pictures
-does best on normalised ones: so all three act on test pictures too.
+does best on normalised ones: so all of them act on test pictures too.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unlearnable.countermeasures.base import Countermeasure, Published, by_pieces, countermeasures
+from unlearnable.errors import expected
+
+_MIDDLE: Final = 127.5  # mean of normalised samples, in grey levels
+_SPREAD: Final = 50.0  # their standard deviation
 
 
 class _Normalisation(Countermeasure):
@@ -62,6 +67,66 @@ class GrayWorld(_Normalisation):
             means = some.mean((1, 2), keepdims=True, dtype=np.float32)
             scale = means.mean(-1, keepdims=True) / np.maximum(means, 1e-6)
             return np.asarray(some * scale)
+
+        return by_pieces(change, images)
+
+
+@countermeasures.register("whitening")
+@dataclass(frozen=True, kw_only=True)
+class Whitening(_Normalisation):
+    """Move each picture's colours so that their mean is grey and they spread alike in every direction, uncorrelated.
+
+    Written against mixes of channels: whatever linear map colours went through before, what comes out differs by a
+    rotation at most. Of the maps that do so it is the one that moves colours least ("ZCA": Kessy, Lewin, Strimmer,
+    "Optimal whitening and decorrelation", The American Statistician 72, 2018). Colours that hardly differ are stretched
+    ten times at most.
+    """
+
+    name: ClassVar[str] = "whitening"
+
+    def at_test(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def change(some: NDArray[np.uint8]) -> NDArray[Any]:
+            colours = some.reshape(len(some), -1, some.shape[-1]).astype(np.float32)
+            colours -= colours.mean(1, keepdims=True)
+            spread = np.matmul(colours.transpose(0, 2, 1), colours) / colours.shape[1]
+            values, vectors = np.linalg.eigh(spread)
+            stretch = _SPREAD / np.sqrt(np.maximum(values, 0) + (_SPREAD / 10) ** 2)
+            white = np.matmul(colours, (vectors * stretch[:, None]) @ vectors.transpose(0, 2, 1))
+            return np.asarray(_MIDDLE + white.reshape(some.shape))
+
+        return by_pieces(change, images)
+
+
+@countermeasures.register("local-normalization")
+@dataclass(frozen=True, kw_only=True)
+class LocalNormalization(_Normalisation):
+    """Subtract from each sample the mean of its channel around it, and divide by the standard deviation there.
+
+    Written against smooth shades, which multiply both, and against tints. Jarrett, Kavukcuoglu, Ranzato, LeCun, "What
+    is the best multi-stage architecture for object recognition?", ICCV 2009, section 2, here of the picture itself.
+    Where samples hardly differ they are stretched ten times at most.
+
+    sigma: of the Gaussian that weighs the surroundings, in pixels, above 0.
+    """
+
+    name: ClassVar[str] = "local-normalization"
+    main: ClassVar[str | None] = "sigma"
+    sigma: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < math.inf:
+            raise expected("a sigma above 0", str(self.sigma), "choose 4")
+
+    def at_test(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        from scipy.ndimage import gaussian_filter
+
+        def change(some: NDArray[np.uint8]) -> NDArray[Any]:
+            exact = some.astype(np.float32)
+            mean, square = (
+                gaussian_filter(these, self.sigma, axes=(1, 2), mode="nearest") for these in (exact, exact**2)
+            )
+            spread = np.sqrt(np.maximum(square - mean**2, 0) + (_SPREAD / 10) ** 2)
+            return np.asarray(_MIDDLE + _SPREAD * (exact - mean) / spread)
 
         return by_pieces(change, images)
 
