@@ -3,20 +3,23 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
+import torch
 
-from unlearnable.audit.grid import Cell
+from unlearnable.audit.grid import PLAIN, Cell
 from unlearnable.audit.run import Bench
 from unlearnable.audit.store import Row, key_of
 from unlearnable.pictures.dataset import Dataset
-from unlearnable.training.evaluation import predictions
 from unlearnable.training.loop import train
 
-_BATCH: Final = 64  # pictures a step in the measurement, at most
-_SAMPLE: Final = 256  # pictures that are changed, and named, to see how long that takes
+_MODEL: Final = "resnet9-w16"  # that everything but the network's own work is measured with
+_BATCHES: Final = (8, 64)  # pictures a step in a measurement: 64 where 8 take no more than
+_BRIEF: Final = 0.5  # seconds
+_SAMPLE: Final = 256  # pictures that are changed once, to see how long that takes
+_FORWARD: Final = 1 / 3  # of a pass forward and backward
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,27 @@ class Plan:
 
 
 def plan(bench: Bench, cells: Sequence[Cell], known: Callable[[str], Row | None]) -> Plan:
-    """Measure how long runs will take: of each network, recipe and countermeasure a few steps, of each only once.
+    """Work out how long runs will take, from a few short measurements.
+
+    Of each network a few steps of plain training are timed; how many passes through the network a recipe and a
+    countermeasure ask for is counted with a small one, and what they take beside that is timed with it.
 
     known: gives the finished run of a key, or None; how long a finished one took is known.
     """
-    pictures = bench.sets.clean
+    pictures, plain = bench.sets.clean, PLAIN.recipe
 
     @cache
-    def a_step(model: str, recipe: str, countermeasure: str) -> float:
-        return _training(bench, model, recipe, countermeasure)
+    def a_pass(model: str) -> float:
+        return _seconds(bench, model, plain, PLAIN.countermeasure)
+
+    @cache
+    def beside(recipe: str, countermeasure: str) -> float:
+        seconds = _seconds(bench, _MODEL, recipe, countermeasure)
+        return max(0.0, seconds - passes(recipe, countermeasure) * a_pass(_MODEL))
+
+    @cache
+    def passes(recipe: str, countermeasure: str) -> float:
+        return work(bench, recipe, countermeasure)
 
     @cache
     def once(countermeasure: str) -> float:
@@ -63,17 +78,14 @@ def plan(bench: Bench, cells: Sequence[Cell], known: Callable[[str], Row | None]
             some
         )
 
-    @cache
-    def naming(model: str, recipe: str) -> float:
-        some = _spread(bench.sets.test, _SAMPLE)
-        network = bench.network(model, recipe)().to(bench.place)
-        return _timed(lambda: predictions(network, some.images, precision=bench.precision)) / len(some)
-
     def seconds(cell: Cell) -> float:
         batchwise = bench.countermeasure(cell.countermeasure).every_batch(len(pictures.class_names)) is not None
-        trained = a_step(cell.model, cell.recipe, cell.countermeasure if batchwise else "none")
+        change = cell.countermeasure if batchwise else PLAIN.countermeasure
+        # A recipe and a countermeasure are measured apart: of many of both there are many more pairs.
+        through = passes(cell.recipe, PLAIN.countermeasure) + passes(plain, change) - 1
+        trained = through * a_pass(cell.model) + beside(cell.recipe, PLAIN.countermeasure) + beside(plain, change)
         epochs = bench.recipe(cell.recipe).epochs
-        tested = len(bench.sets.test) * naming(cell.model, cell.recipe)
+        tested = len(bench.sets.test) * _FORWARD * a_pass(cell.model)
         return bench.count(cell) * (epochs * trained + once(cell.countermeasure)) + tested
 
     runs = []
@@ -83,26 +95,68 @@ def plan(bench: Bench, cells: Sequence[Cell], known: Callable[[str], Row | None]
     return Plan(tuple(runs))
 
 
-def _training(bench: Bench, model: str, recipe: str, countermeasure: str) -> float:
+def work(bench: Bench, recipe: str, countermeasure: str) -> float:
+    """Count a picture's passes through the network in a step: forward and backward; one forward alone is a third.
+
+    Where only the last layer is trained, there is nothing but forward passes.
+    """
+    alone = done = 0
+
+    def network() -> torch.nn.Module:
+        made = _network(bench, _MODEL, recipe)
+
+        def see(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+            nonlocal alone, done
+            alone += len(inputs[0]) * (not torch.is_grad_enabled())
+            done += len(inputs[0]) * torch.is_grad_enabled()
+
+        made.register_forward_pre_hook(see)
+        return made
+
+    some = _spread(bench.sets.clean, _BATCHES[0])
+    _trained(bench, some, network, recipe, countermeasure, len(some))
+    backward = 1.0 if bench.recipe(recipe).trained == "all" else _FORWARD
+    return (backward * done + _FORWARD * alone) / len(some)
+
+
+def _seconds(bench: Bench, model: str, recipe: str, countermeasure: str) -> float:
     """Measure the seconds that a picture takes each epoch: two steps, as the difference of three and one."""
-    full = bench.recipe(recipe)
-    short = replace(full, epochs=1, batch_size=min(full.batch_size, _BATCH))
 
-    def epoch(steps: int) -> float:
-        some = _spread(bench.sets.clean, steps * short.batch_size)
-        return _timed(
-            lambda: train(
-                some,
-                model=bench.network(model, recipe),
-                recipe=short,
-                change=bench.countermeasure(countermeasure).every_batch(len(some.class_names)),
-                device=bench.device,
-                precision=bench.precision,
-            )
-        )
+    def measured(batch: int) -> float:
+        def epoch(steps: int) -> float:
+            some = _spread(bench.sets.clean, steps * batch)
+            network = partial(_network, bench, model, recipe)
+            return _timed(lambda: _trained(bench, some, network, recipe, countermeasure, batch))
 
-    epoch(1)  # the first one of its kind has things to set up
-    return max(0.0, epoch(3) - epoch(1)) / (2 * short.batch_size)
+        epoch(1)  # the first one of its kind has things to set up
+        return max(0.0, epoch(3) - epoch(1)) / (2 * batch)
+
+    few, many = _BATCHES
+    found = measured(few)
+    return found if few * found > _BRIEF else measured(many)
+
+
+def _network(bench: Bench, model: str, recipe: str) -> torch.nn.Module:
+    """Build a network as the bench does, but from nothing: weights may be another network's."""
+    return replace(bench, weights=None).network(model, recipe)()
+
+
+def _trained(
+    bench: Bench,
+    pictures: Dataset,
+    network: Callable[[], torch.nn.Module],
+    recipe: str,
+    countermeasure: str,
+    batch_size: int,
+) -> None:
+    train(
+        pictures,
+        model=network,
+        recipe=replace(bench.recipe(recipe), epochs=1, batch_size=batch_size),
+        change=bench.countermeasure(countermeasure).every_batch(len(pictures.class_names)),
+        device=bench.device,
+        precision=bench.precision,
+    )
 
 
 def _spread(dataset: Dataset, count: int) -> Dataset:
