@@ -147,10 +147,15 @@ def test_the_whole_way(five: tuple[Path, Path], tmp_path: Path, run: Run) -> Non
     lines = run("evaluate", *five, *asked)[1].splitlines()
     assert max(len(line) for line in lines if not line.startswith("Drew 2 figures")) <= 80
     start = next(place for place, line in enumerate(lines) if line.startswith("10 corrupted pictures, made here:"))
-    table = {line[:38].strip(): [float(cell) for cell in line[38:].split()] for line in lines[start + 1 : start + 16]}
+    table = {line[:38].strip(): [float(cell) for cell in line[38:].split()] for line in lines[start + 2 : start + 17]}
     for name, shares in found["corruptions"].items():
         assert table[name] == pytest.approx([100 * x for x in (*shares, sum(shares) / 5)], abs=0.051)
     assert f"{100 * found['mean_corruption_error']:6.1f} %  mean corruption error" in lines
+    lines = run("evaluate", *five, "--corruption-files", released(tmp_path / "released"))[1].splitlines()
+    assert "10 corrupted pictures, as released:" in lines
+    head = next(place for place, line in enumerate(lines) if line.startswith("severity"))
+    ends = [[word.end() for word in re.finditer(r"[\w.]+", line[38:])] for line in lines[head : head + 16]]
+    assert ends == [[6, 12, 18, 24, 30, 36]] * 16  # each number below its severity
 
 
 @pytest.mark.parametrize(

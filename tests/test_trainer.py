@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import unlearnable
 from tests.cli.test_cli import run
@@ -195,6 +195,9 @@ def test_sets_that_do_not_fit_are_errors(trained: Path, folders: tuple[Path, Pat
         unlearnable.evaluate(trained, test / "dark")
     with pytest.raises(InputError, match="expected a trained network, found something else"):
         unlearnable.evaluate(test / "dark" / "0.png", test)
+    save_file({"model.weight": torch.zeros(1)}, tmp_path / "run", {"format": "unlearnable-run-1"})
+    with pytest.raises(InputError, match=r"found something else at .*run \(unlearnable-run-1\): make one with"):
+        unlearnable.evaluate(tmp_path / "run", test)
     with pytest.raises(InputError, match="expected a trained network, found nothing"):
         unlearnable.evaluate(tmp_path / "none", test)
     with pytest.raises(InputError, match="expected a file to write the checkpoint to, found the folder"):

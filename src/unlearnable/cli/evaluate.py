@@ -131,8 +131,8 @@ def evaluate(
 def _tell_corruptions(report: "EvaluateReport") -> None:
     """Print the table of corruptions, a column a severity, and what it comes to."""
     made = report.corruption_files is None
-    title = f"{report.corrupted_pictures:,} corrupted pictures" + (", made here:" if made else ", as released:")
-    typer.echo(f"\n{title:<34}severity 1     2     3     4     5   mean")
+    typer.echo(f"\n{report.corrupted_pictures:,} corrupted pictures" + (", made here:" if made else ", as released:"))
+    typer.echo(f"{'severity':<38}     1     2     3     4     5  mean")
     for name, shares in report.corruptions.items():
         columns = "".join(f"{100 * share:6.1f}" for share in (*shares, sum(shares) / len(shares)))
         typer.echo(f"{name:<38}{columns}")

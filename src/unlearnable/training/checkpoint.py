@@ -213,9 +213,9 @@ def _read(path: Path, kinds: tuple[str, ...], wanted: str, remedy: str) -> tuple
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") not in kinds:
-                raise KeyError(kinds[0])
+                raise ValueError(metadata.get("format", "of no format known here"))
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - no mapping
     except FileNotFoundError:
         raise expected(wanted, f"nothing at {path}", remedy) from None
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise expected(wanted, f"something else at {path} ({error})", remedy) from None
