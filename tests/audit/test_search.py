@@ -108,3 +108,19 @@ def test_what_cannot_be_run_is_passed_over():
 def test_too_few_runs_are_told():
     with pytest.raises(InputError, match="expected at least 3 runs to search with, found 2"):
         search(measured({}), PARTS, ["erm", "mixup"], 2)
+
+
+def test_known_compositions_help_where_no_single_one_does():
+    def layers(attempts):  # both must be taken away at once
+        return [
+            Halves(*[0.9 if {"coin", "jpeg"} <= set(one.countermeasure.split("+")) else 0.2] * 2) for one in attempts
+        ]
+
+    parts = [*PARTS, "gray-world", "equalize", "resize", "bit-depth", "median-filter"]
+    assert search(layers, parts[::-1], ["erm"], 12).best.accuracy.selection == 0.2
+    found = search(layers, parts[::-1], ["erm"], 12, known=["coin+jpeg"])
+    assert found.best.attempt == Attempt("coin+jpeg", "erm")
+    assert found.single.attempt.countermeasure in parts
+    assert len(found.tried) <= 12
+    # What is known is a place to go on from, too.
+    assert any(set(one.attempt.countermeasure.split("+")) > {"coin", "jpeg"} for one in found.tried)

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from unlearnable import __version__
 from unlearnable.audit.grid import PLAIN, Attempt, Cell, Grid
 from unlearnable.audit.plan import Plan
-from unlearnable.audit.presets import COLOUR, PROMISING, for_grey, preset
+from unlearnable.audit.presets import COLOUR, PROMISING, STRONG, colourless, for_grey, preset
 from unlearnable.audit.results import PICTURES, ROWS, SPEC, STORE, described
 from unlearnable.audit.run import Bench, Outcome, Progress, Told, check_names, run_cells
 from unlearnable.audit.search import Halves, Search, check_runs, search
@@ -297,7 +297,7 @@ def _searched(audit: Audit, bench: Bench, grid: Grid, name: str, run: Any) -> tu
         outcome = run([cell(attempt, grid.seeds[0]) for attempt in attempts])
         return [_halves(outcome.rows.get(cell(attempt, grid.seeds[0]))) for attempt in attempts]
 
-    found = search(measure, _parts(bench), _recipes(audit, grid), audit.search)
+    found = search(measure, _parts(bench), _recipes(audit, grid), audit.search, known=_known(bench))
     cells = [cell(one.attempt, seed) for seed in grid.seeds for one in (found.best, found.single)]
     outcome = run(cells)
     outcome.all()
@@ -333,6 +333,12 @@ def _parts(bench: Bench) -> list[str]:
         left_out |= set(COLOUR)
     names = [name for name in registry if name not in left_out]
     return sorted(names, key=lambda name: PROMISING.index(name) if name in PROMISING else len(PROMISING))
+
+
+def _known(bench: Bench) -> list[str]:
+    """List the compositions that a search begins with."""
+    grey = bench.sets.clean.images.shape[3] == 1
+    return list(dict.fromkeys(colourless(name) if grey else name for name in STRONG))
 
 
 def _write_spec(

@@ -53,6 +53,10 @@ PROMISING: Final = (
     *("coin", "jpeg", "rsk", "grayscale", "equalize", "ueraser", "resize", "bit-depth", "orthogonal-projection"),
 )
 """Countermeasures that protections fell to, alone or put together, the most often first: a search tries them first."""
+STRONG: Final = (
+    *("grayscale+equalize+coin+jpeg", "coin+jpeg", "equalize+coin+jpeg", "grayscale+coin+jpeg", "rsk+jpeg"),
+)
+"""Compositions that protections of one kind or of several fell to: a search tries them before it makes its own."""
 
 _FULL: Final = (
     PLAIN,
@@ -98,9 +102,17 @@ def for_grey(grid: Grid) -> Grid:
     """
 
     def kept(attempt: Attempt) -> Attempt:
-        parts = [part for part in attempt.countermeasure.split("+") if part not in COLOUR]
-        return attempt._replace(countermeasure="+".join(parts) or PLAIN.countermeasure)
+        return attempt._replace(countermeasure=colourless(attempt.countermeasure))
 
     mixed = None if grid.mixed is None else tuple(map(kept, grid.mixed))
     attempts, clean, others = (tuple(map(kept, some)) for some in (grid.attempts, grid.clean, grid.on_others))
     return replace(grid, attempts=attempts, clean=clean, mixed=mixed, on_others=others)
+
+
+def colourless(countermeasure: str) -> str:
+    """Leave out of a composition what does nothing to grey pictures.
+
+    >>> colourless("grayscale+coin"), colourless("grayscale")
+    ('coin', 'none')
+    """
+    return "+".join(part for part in countermeasure.split("+") if part not in COLOUR) or PLAIN.countermeasure

@@ -44,14 +44,19 @@ Measure = Callable[[Sequence[Attempt]], Sequence[Halves | None]]
 """Runs attempts, and returns their accuracies in the same order; None of one that cannot be run."""
 
 
-def search(measure: Measure, parts: Sequence[str], recipes: Sequence[str], runs: int) -> Search:
+def search(
+    measure: Measure, parts: Sequence[str], recipes: Sequence[str], runs: int, *, known: Sequence[str] = ()
+) -> Search:
     """Look for the composition that teaches most.
 
-    First each recipe is tried without a countermeasure, then with single ones, for half of the runs that are left.
-    Then the best one so far is extended by one more countermeasure, those that did best by themselves first, for half
-    of what is left; and so on, until nothing is left or none of all its extensions is better.
+    First each recipe is tried without a countermeasure, then with single ones, for half of the runs that are left, then
+    with compositions that are known to be strong, for half of what is left: where a protection has layers, taking away
+    one of them alone may help nothing. Then the best one so far is extended by one more countermeasure, those that did
+    best by themselves first, for half of what is left; and so on, until nothing is left or none of all its extensions
+    is better.
 
     parts: names of single countermeasures, the most promising first, for when there are too few runs for all.
+    known: names of compositions, likewise.
     runs: how many are spent at most.
 
     Raises InputError where the runs are too few (:func:`check_runs`), or no single countermeasure could be run.
@@ -66,6 +71,11 @@ def search(measure: Measure, parts: Sequence[str], recipes: Sequence[str], runs:
     spend([Attempt(PLAIN.countermeasure, recipe) for recipe in recipes])
     singles = [Attempt(part, recipe) for part in parts for recipe in recipes][: _half(runs - len(tried))]
     best = single = spend(singles)
+    together = [Attempt(name, recipe) for name in known for recipe in recipes]
+    if runs > len(tried) and together:
+        found = spend(together[: _half(runs - len(tried))])
+        if best is not None and found is not None and found.accuracy.selection > best.accuracy.selection:
+            best = found
     while runs > len(tried) and best is not None:
         ranked = sorted(parts, key=lambda part: -_alone(tried, part))  # stable: untried ones in their own order
         held = best.attempt.countermeasure.split("+")
