@@ -204,6 +204,18 @@ def test_a_run_that_cannot_be_finished_does_not_stop_the_others(trainer, store, 
     assert list(tmp_path.glob("*.safetensors")) == []
 
 
+def test_a_run_too_large_for_the_gpu_does_not_stop_the_others(trainer, store, tmp_path):
+    def before(call):
+        if call.recipe.augmentations:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nAnd more")
+
+    trainer.before = before
+    cells = [cell(recipe="mixup"), cell()]
+    outcome = run_cells(Bench(sets=sets()), cells, store, tmp_path)
+    assert list(outcome.rows) == cells[1:]
+    assert outcome.failures == {cells[0]: "CUDA out of memory: choose a smaller --batch-size"}
+
+
 def test_a_countermeasure_that_changes_nothing_is_told(trainer, store, tmp_path):
     grey = with_tests(dataset(channels=1), {"cuda": protect(dataset(channels=1))}, dataset(20, seed=1, channels=1))
     outcome = run_cells(Bench(sets=grey), [cell(countermeasure="grayscale")], store, tmp_path)

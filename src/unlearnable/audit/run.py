@@ -323,6 +323,9 @@ def run_cells(
                     except (FloatingPointError, InputError) as error:
                         failures[cell] = str(error)
                         place.unlink(missing_ok=True)
+                    except torch.OutOfMemoryError as error:  # of a GPU; another run may need less
+                        failures[cell] = f"{str(error).partition('. ')[0]}: choose a smaller --batch-size"
+                        torch.cuda.empty_cache()
                     else:
                         store.add(row)
                         if told is not None:
