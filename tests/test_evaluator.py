@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from unlearnable.budgets import L2, Linf
 from unlearnable.cli import main
 from unlearnable.models import build
 from unlearnable.pictures.dataset import load
+from unlearnable.plots import MARKERS
 from unlearnable.training.checkpoint import Network, load_network, save_network
 from unlearnable.training.evaluation import evaluate as accuracy
 
@@ -102,6 +104,18 @@ def test_curves_hold_every_radius(five: tuple[Path, Path], tmp_path: Path, budge
         assert dict(points)[budget.radius / 2] == at_half.attacks[name]
     assert report.figures == [str(tmp_path / "new" / "figures" / "accuracy-by-radius")]
     assert all(Path(f"{figure}{suffix}").stat().st_size for figure in report.figures for suffix in (".pdf", ".png"))
+
+
+def test_points_on_the_border_are_drawn_whole(five: tuple[Path, Path]) -> None:
+    from unlearnable.evaluator_figures import by_radius, by_severity
+
+    report = unlearnable.evaluate(*five, attacks=["fgsm"])
+    curves = {"fgsm": [(0.0, 0.0), (8 / 255, 0.0)], "pgd2": [(0.0, 0.2), (4 / 255, 0.1), (8 / 255, 0.0)]}
+    report = replace(report, by_radius=curves, corruptions={name: [0.0] * 5 for name in CORRUPTIONS})
+    for figure, points in ((by_radius(report, Linf.of_255(8)), 2), (by_severity(report), 15)):
+        marked = [line for axes in figure.axes for line in axes.lines if line.get_marker() in MARKERS]
+        assert len(marked) == points
+        assert not any(line.get_clip_on() for line in marked)
 
 
 @pytest.mark.parametrize(("precision", "wanted"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])

@@ -100,4 +100,10 @@ def _interval(share: float, total: int) -> tuple[float, float]:
 
 
 def _mark(number: int) -> Any:
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+    # Not clipped, and above the axes: accuracies of 0 and radii of 0 lie on the border.
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "clip_on": False,
+        "zorder": 3,
+    }
