@@ -382,13 +382,16 @@ class Needed(NamedTuple):
 
 
 def needed(name: str, way: str, split: Split) -> Needed:
-    count, attacked = sum(split), split.boundary + split.robust
+    count = sum(split)
     if name == "augmix":
         return Needed([count] * (way != "plain"), [], [count + 2 * split.boundary])
     updates = [count] * (1 if name == "adversarial" else 2)
     if way == "plain":
         return Needed([count] * (name == "trades"), [count] * 10, updates)
-    return Needed([count, attacked], [attacked] * 2 + [split.boundary] * 8, updates)
+    rule = BulletTrain()
+    steps = (rule.outlier.steps, 10, rule.robust.steps)
+    attack = [sum(n for n, last in zip(split, steps, strict=True) if step <= last) for step in range(1, max(steps) + 1)]
+    return Needed([count, attack[0]], attack, updates)
 
 
 def passes(network: nn.Module, images: Tensor, labels: Tensor, of: Needed) -> None:
