@@ -167,3 +167,20 @@ def test_the_sample_shows_every_class_and_how_much_changed(tmp_path):
     assert found["median_psnr"][0] == pytest.approx(np.median(every))
     assert (found["median_ssim"] < 1).all()
     assert [path.name for path in tmp_path.iterdir()] == ["pictures.npz"]
+
+
+def test_the_sample_keeps_the_sets_of_earlier_audits(tmp_path):
+    path, other = tmp_path / "pictures.npz", replace(dataset(), images=np.maximum(dataset().images, 30))
+    sets(cuda=protect(dataset()), bright=other).save_sample(path)
+    before = dict(np.load(path))
+    sets(new=other, cuda=other).save_sample(path)
+    found = np.load(path)
+    assert found["names"].tolist() == ["new", "cuda", "bright"]
+    for name in ("protected", "psnr", "ssim", "median_psnr", "median_ssim"):
+        assert np.array_equal(found[name][2], before[name][1])
+        assert np.array_equal(found[name][1], before[name][1])  # not what was called so before
+    with_tests(other, {"cuda": dataset()}, dataset(20, seed=1)).save_sample(path)  # of other clean pictures
+    assert np.load(path)["names"].tolist() == ["cuda"]
+    path.write_bytes(b"damaged")
+    sets(cuda=other).save_sample(path)
+    assert np.load(path)["names"].tolist() == ["cuda"]

@@ -1,5 +1,6 @@
 """The pictures of an audit: the clean set, protected versions of it, and a test set; checked against each other."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlearnable.audit.mix import choose
+from unlearnable.audit.results import Sample
 from unlearnable.audit.store import CLEAN, SUBSET
 from unlearnable.audit.verdict import chance_of
-from unlearnable.errors import expected
+from unlearnable.errors import InputError, expected
 from unlearnable.pictures import quality
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.pictures.destination import writing
@@ -81,28 +83,36 @@ class Sets:
         An .npz file: ``names`` of the P protected sets; ``class_names``; ``ids`` and ``labels`` of the n pictures;
         ``clean``, (n, height, width, channels), and ``protected``, (P, n, height, width, channels), uint8; ``psnr``
         (dB) and ``ssim`` of each, (P, n); and their medians over up to 1,000 pictures, ``median_psnr`` and
-        ``median_ssim``, (P,).
+        ``median_ssim``, (P,). Sets of the same clean pictures under other names, which an earlier audit has left there,
+        stay in it, after these.
         """
         shown = _first_of_each(self.clean.labels, *_SHOWN)
         measured = _first_of_each(self.clean.labels, _MEASURED, _MEASURED)
         figures = {name: self._quality(one, shown) for name, one in self.protected.items()}
         medians = {name: np.median(self._quality(one, measured), 1) for name, one in self.protected.items()}
+        clean: dict[str, Any] = {
+            "class_names": np.array(self.clean.class_names),
+            "ids": np.array([self.clean.ids[place] for place in shown]),
+            "labels": self.clean.labels[shown],
+            "clean": self.clean.images[shown],
+        }
+        protected: dict[str, Any] = {
+            "names": np.array(list(self.protected)),
+            "protected": np.stack([one.images[shown] for one in self.protected.values()]),
+            "psnr": np.stack([figures[name][0] for name in figures]),
+            "ssim": np.stack([figures[name][1] for name in figures]),
+            "median_psnr": np.array([medians[name][0] for name in medians]),
+            "median_ssim": np.array([medians[name][1] for name in medians]),
+        }
+        with contextlib.suppress(InputError):  # where there is nothing yet, or nothing of use
+            before = vars(Sample.load(path))
+            if all(np.array_equal(before[name], one) for name, one in clean.items()):
+                others = ~np.isin(before["names"], protected["names"])
+                protected = {name: np.concatenate([one, before[name][others]]) for name, one in protected.items()}
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         with writing(path):
             with partial.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    names=np.array(list(self.protected)),
-                    class_names=np.array(self.clean.class_names),
-                    ids=np.array([self.clean.ids[place] for place in shown]),
-                    labels=self.clean.labels[shown],
-                    clean=self.clean.images[shown],
-                    protected=np.stack([one.images[shown] for one in self.protected.values()]),
-                    psnr=np.stack([figures[name][0] for name in figures]),
-                    ssim=np.stack([figures[name][1] for name in figures]),
-                    median_psnr=np.array([medians[name][0] for name in medians]),
-                    median_ssim=np.array([medians[name][1] for name in medians]),
-                )
+                np.savez_compressed(file, **clean, **protected)
             os.replace(partial, path)
 
     def _quality(self, protected: Dataset, places: NDArray[np.int64]) -> NDArray[np.float64]:
