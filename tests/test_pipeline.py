@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 import unlearnable
 from tests.conftest import contents, draw_picture
@@ -25,6 +26,14 @@ from unlearnable.protections.convolution import Convolution
 
 def protect(source, destination, key, **options):
     return unlearnable.protect(source, destination, key=key, **{"workers": 0} | options)
+
+
+def first_difference(pictures, perturbation):
+    """CIEDE2000 of the first picture of the source; of ten, it stands for all."""
+    path = next(path for path in sorted(pictures.glob("cat/*.jpg")))
+    pixels = codec.decode(path.read_bytes()).pixels
+    protected = perturbation.apply(pixels[None], np.array([0]), [""])[0]
+    return deltaE_ciede2000(rgb2lab(pixels), rgb2lab(protected)).mean()
 
 
 def test_main_job(pictures, tmp_path, key):
@@ -48,6 +57,7 @@ def test_main_job(pictures, tmp_path, key):
             assert data == encoded.getvalue()
     assert 10 < report.psnr < 40
     assert 0.2 < report.ssim < 1
+    assert report.colour == pytest.approx(first_difference(pictures, perturbation), abs=0.001)
     assert unlearnable.verify(tmp_path / "out", key=key).ok
 
 
@@ -744,3 +754,13 @@ def test_photographs_keep_their_names_sizes_and_format(shared_data, tmp_path, ke
     for path in (tmp_path / "photos").iterdir():
         with Image.open(path) as before, Image.open(tmp_path / "out" / path.name) as after:
             assert (after.format, after.size, after.mode) == (before.format, before.size, before.mode)
+
+
+def test_a_manifest_from_before_colours_were_compared_goes_on(pictures, tmp_path, key):
+    protect(pictures, tmp_path / "out", key)
+    with sqlite3.connect(tmp_path / "out.manifest") as database:
+        database.execute("ALTER TABLE pictures DROP COLUMN colour")
+    database.close()
+    (tmp_path / "out" / "cat" / "0.jpg").unlink()
+    assert protect(pictures, tmp_path / "out", key).protected == 10
+    assert unlearnable.verify(tmp_path / "out", key=key).ok

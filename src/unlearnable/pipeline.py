@@ -24,6 +24,7 @@ from unlearnable.errors import InputError, expected
 from unlearnable.fitting import NoiseFiles, NoiseProgress, again, fitted, to_look_at
 from unlearnable.keys import Key
 from unlearnable.pictures import codec
+from unlearnable.pictures.colour_difference import colour_difference
 from unlearnable.pictures.destination import check_apart, claimed, publish, published, writing
 from unlearnable.pictures.folder import Folder
 from unlearnable.pictures.manifest import Found, Manifest, Outcome, Picture, speaking
@@ -39,6 +40,7 @@ from unlearnable.settling import settled
 from unlearnable.workers import Lost, Pool, cores
 
 _SAMPLES: Final = 256  # of each original that the manifest keeps, to measure by how well it comes back
+_COLOUR_EVERY: Final = 16  # of how many pictures one has its colours compared, which takes long beside the rest
 _FAILURES: Final = 20  # that a report names; the manifest has them all
 _COMMIT_SECONDS: Final = 0.5  # of work that kill -9 can lose
 _LOSSLESS: Final = 99.0  # dB, of a picture whose samples all came back
@@ -53,6 +55,7 @@ class ProtectReport:
 
     pictures: found; protected, kept (left out by ``fraction``), failed: how many of them; skipped: other files.
     psnr (dB), ssim: medians over the protected pictures, before a lossy format's own loss; None without any.
+    colour: the median, over some of them, of the mean CIEDE2000 difference of their pixels.
     lossy: pictures with noise that were stored with loss: they protect less, and do not come back exactly; noise_kept:
     the median share of their noise that the format kept. noise: its file. None for methods without noise.
     failures: some of the failures: id and reason. parameters: what the method was run with; of a stack with a quality
@@ -73,6 +76,7 @@ class ProtectReport:
     noise_kept: float | None = None
     noise: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+    colour: float | None = None
 
 
 def protect(
@@ -215,7 +219,7 @@ def protect(
                     publish((source / name).read_bytes(), Path(partial, "companion"), destination / name)
                     book.record_file(name, _file_digest(destination / name))
         counts = book.counts()
-        psnr, ssim = book.medians()
+        psnr, ssim, colour = book.medians()
         lossy, noise_kept = book.traced_by_number() if isinstance(perturbation, Noise) else (None, None)
         failures = list(itertools.islice(book.failures(), _FAILURES))
     if not counts["protected"]:
@@ -238,6 +242,7 @@ def protect(
         noise_kept,
         str(files.noise) if isinstance(protection, AdditiveNoise) else None,
         protection.parameters(),
+        colour,
     )
 
 
@@ -354,7 +359,7 @@ def _protect_one(context: _Context, job: _Job) -> _Answer:
         if not job.row.chosen:
             return picture.pixels, Outcome("kept")
         out, traces = context.perturbation.apply_traced(picture.pixels[None], np.array([job.label]), [job.row.id])
-        return out[0], _measured(picture.pixels, out[0], traces.item())
+        return out[0], _measured(job.row.number, picture.pixels, out[0], traces.item())
 
     return _change(context, job, change)
 
@@ -408,7 +413,7 @@ def _share_kept(original: Samples, protected: Samples, stored: Samples) -> float
     return float((found * wanted).sum() / max(1.0, np.square(wanted).sum()))
 
 
-def _measured(original: Samples, protected: Samples, trace: float | bytes | None) -> Outcome:
+def _measured(number: int, original: Samples, protected: Samples, trace: float | bytes | None) -> Outcome:
     from unlearnable.pictures import quality  # brings a compiler along, which only those need who change pictures
 
     psnr = quality.psnr(original, protected)
@@ -418,6 +423,7 @@ def _measured(original: Samples, protected: Samples, trace: float | bytes | None
         psnr=psnr if math.isfinite(psnr) else None,
         ssim=quality.ssim(original, protected),
         sample=_sample(original).tobytes(),
+        colour=colour_difference(original, protected) if number % _COLOUR_EVERY == 1 else None,
     )
 
 
@@ -557,7 +563,7 @@ class _Protecting(_Run):
         out, traces = images.copy(), np.zeros(len(rows), object)
         out[chosen], traces[chosen] = self.context.perturbation.apply_traced(images[chosen], labels[chosen], ids)
         for n, row in enumerate(rows):
-            outcome = _measured(images[n], out[n], traces[n]) if row.chosen else Outcome("kept")
+            outcome = _measured(row.number, images[n], out[n], traces[n]) if row.chosen else Outcome("kept")
             self.note(row, _Answer(replace(outcome, sha256=hashlib.sha256(out[n]).hexdigest())))
         return out
 

@@ -128,7 +128,8 @@ def protect(
         f"Protected {report.protected:,} of {report.pictures:,} pictures in {report.seconds:.1f} s{kept}{failed};"
         f" {report.skipped:,} other files left alone."
     )
-    typer.echo(f"Median quality: PSNR {report.psnr:.1f} dB, SSIM {report.ssim:.3f}.")
+    colour = "" if report.colour is None else f", CIEDE2000 {report.colour:.1f}"
+    typer.echo(f"Median quality: PSNR {report.psnr:.1f} dB, SSIM {report.ssim:.3f}{colour}.")
     if min_ssim is not None:
         typer.echo(f"Layers: {report.parameters['layers']}.")
         if report.ssim is not None and report.ssim < min_ssim:

@@ -38,7 +38,8 @@ CREATE TABLE pictures (
     psnr REAL,
     ssim REAL,
     sample BLOB,                     -- some samples of the original, to measure by how well it comes back
-    error TEXT
+    error TEXT,
+    colour REAL                      -- CIEDE2000 difference to the original, of some of the pictures
 );
 CREATE TABLE files (                 -- published containers, and files that belong to them
     name TEXT PRIMARY KEY,
@@ -69,6 +70,7 @@ class Outcome:
     ssim: float | None = None
     sample: bytes | None = None
     error: str | None = None
+    colour: float | None = None
 
 
 class Picture(NamedTuple):
@@ -127,6 +129,8 @@ class Manifest:
                 for statement in _SCHEMA.split(";\n"):
                     database.execute(statement)
                 database.executemany("INSERT INTO about VALUES (?, ?)", wanted.items())
+            elif "colour" not in (column for _, column, *_ in database.execute("PRAGMA table_info(pictures)")):
+                database.execute("ALTER TABLE pictures ADD COLUMN colour REAL")  # it was made before there was one
             database.execute("COMMIT")
             found = manifest._about()
         for name, value in wanted.items():
@@ -305,7 +309,7 @@ class Manifest:
         """Write down what became of pictures."""
         self._database.executemany(
             "UPDATE pictures SET status = ?, sha256 = coalesce(?, sha256), scale = ?, psnr = ?, ssim = ?, sample = ?,"
-            " error = ? WHERE number = ?",
+            " error = ?, colour = ? WHERE number = ?",
             [(*astuple(outcome), number) for number, outcome in outcomes],
         )
 
@@ -344,11 +348,12 @@ class Manifest:
         found = dict(self._database.execute("SELECT status, count(*) FROM pictures GROUP BY status"))
         return {status: found.get(status, 0) for status in ("pending", "protected", "kept", "failed")}
 
-    def medians(self) -> tuple[float | None, float | None]:
-        """Return the medians of PSNR (dB) and SSIM over the protected pictures; None where there are none."""
-        return self._median("psnr", "psnr IS NOT NULL"), self._median("ssim", "ssim IS NOT NULL")
+    def medians(self) -> tuple[float | None, float | None, float | None]:
+        """Return the medians of PSNR (dB), SSIM and CIEDE2000 over the protected pictures; None where none is known."""
+        psnr, ssim = self._median("psnr", "psnr IS NOT NULL"), self._median("ssim", "ssim IS NOT NULL")
+        return psnr, ssim, self._median("colour", "colour IS NOT NULL")
 
-    def _median(self, column: Literal["psnr", "ssim", "scale"], known: str) -> float | None:
+    def _median(self, column: Literal["psnr", "ssim", "scale", "colour"], known: str) -> float | None:
         known = f"FROM pictures WHERE {known}"
         (count,) = self._database.execute(f"SELECT count(*) {known}").fetchone()
         middle = f"SELECT {column} AS value {known} ORDER BY value LIMIT 2 - ? % 2 OFFSET (? - 1) / 2"

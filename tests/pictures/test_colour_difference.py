@@ -1,0 +1,49 @@
+"""CIEDE2000 against scikit-image, and pairs of the paper's table."""
+
+import numpy as np
+import pytest
+from skimage.color import deltaE_ciede2000, rgb2lab
+
+from unlearnable.pictures.colour_difference import ciede2000, colour_difference, lab
+
+PAIRS = [  # Sharma, Wu, Dalal 2005, table 1: where hues turn around, and where colours are grey
+    ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+    ((50, 0, 0), (50, -1, 2), 2.3669),
+    ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792),
+    ((50, 2.49, -0.001), (50, -2.49, 0.0011), 7.2195),
+    ((50, 2.5, 0), (73, 25, -18), 27.1492),
+    ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+    ((2.0776, 0.0795, -1.135), (0.9033, -0.0636, -0.5514), 0.9082),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "wanted"), PAIRS)
+def test_pairs_of_the_paper(first, second, wanted):
+    first, second = np.array(first, float), np.array(second, float)
+    assert ciede2000(first, second) == pytest.approx(wanted, abs=5e-5)
+    assert ciede2000(second, first) == pytest.approx(wanted, abs=5e-5)
+
+
+def test_against_scikit_image(rng):
+    one, other = rng.integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
+    assert np.abs(lab(one) - rgb2lab(one)).max() < 0.02  # its matrix has fewer digits
+    assert np.allclose(ciede2000(lab(one), lab(other)), deltaE_ciede2000(lab(one), lab(other)), atol=1e-6)
+    assert colour_difference(one, other) == pytest.approx(
+        deltaE_ciede2000(rgb2lab(one), rgb2lab(other)).mean(), abs=0.02
+    )
+
+
+def test_of_large_pictures_some_pixels_stand_for_all(rng):
+    one = np.kron(rng.integers(0, 256, (20, 20, 3)), np.ones((12, 12, 1))).astype(np.uint8)
+    other = (one * 0.8).astype(np.uint8)
+    assert colour_difference(one, other) == pytest.approx(ciede2000(lab(one), lab(other)).mean(), rel=0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_colours_and_sixteen_bits(channels, rng):
+    one, other = rng.integers(0, 256, (2, 9, 7, channels), dtype=np.uint8)
+    seen = [p.repeat(3, 2) if channels == 1 else p[..., :3].astype(int) * p[..., 3:] // 255 for p in (one, other)]
+    wanted = ciede2000(*(lab(p.astype(np.uint8)) for p in seen)).mean()
+    assert colour_difference(one, other) == pytest.approx(wanted)
+    assert colour_difference(*(p.astype(np.uint16) * 257 for p in (one, other))) == pytest.approx(wanted)
+    assert colour_difference(one, one) == 0
