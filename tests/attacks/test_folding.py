@@ -3,11 +3,11 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from unlearnable.attacks.base import frozen
 from unlearnable.attacks.folding import folded
 from unlearnable.models import build
+from unlearnable.training.rsr.noise import inject_noise, noise_from
 
 
 class Branching(nn.Module):
@@ -80,18 +80,15 @@ def test_only_what_goes_into_the_normalisation_alone_is_folded():
 
 
 def test_what_computes_otherwise_is_left_alone():
-    class Doubled(nn.Module):
-        def forward(self, weight):
-            return 2 * weight
+    class Other(nn.Conv2d):
+        pass
 
-    layers = [nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)]
-    noisy = nn.Sequential(*layers)
-    parametrize.register_parametrization(noisy[0], "weight", Doubled())
+    other = nn.Sequential(Other(3, 3, 1), nn.BatchNorm2d(3))
     watched = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     watched[0].register_forward_hook(lambda *_: None)
     of_batches = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False))
     deciding = Deciding(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
-    for network in (noisy, watched, of_batches, deciding):
+    for network in (other, watched, of_batches, deciding):
         assert folds(network.eval()) == []
     assert folds(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).train()) == []
 
@@ -115,3 +112,20 @@ def test_new_weights_are_folded_anew():
     expected = network(images)
     with folded(network):
         torch.testing.assert_close(network(images), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_noise_on_weights_is_drawn_in_every_pass():
+    network = used(inject_noise(build("resnet9-w16", classes=3)))
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+
+    def asked():
+        with noise_from(network, torch.Generator().manual_seed(5)):
+            return network(images), network(images)
+
+    expected = asked()
+    assert len(folds(network)) == 16
+    with folded(network):
+        found = asked()
+    assert not torch.equal(*expected)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)

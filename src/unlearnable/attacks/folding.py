@@ -25,8 +25,9 @@ _known: WeakKeyDictionary[nn.Module, list[tuple[str, str]]] = WeakKeyDictionary(
 def folded(model: nn.Module) -> Iterator[None]:
     """Let convolutions do the batch normalisation behind them, in a network in evaluation mode whose weights rest.
 
-    Nothing of the network changes, parameters, buffers and hooks included, but what the two layers compute. Pairs are
-    left alone whose convolution is parametrized or has hooks, as are networks that cannot be traced.
+    Nothing of the network changes, parameters, buffers and hooks included, but what the two layers compute. A weight
+    that is parametrized is asked for in every pass, since it may be another each time. Pairs that have hooks are left
+    alone, as are networks that cannot be traced.
     """
     changed: list[nn.Module] = []
     try:
@@ -70,16 +71,22 @@ def _traced(model: nn.Module) -> list[tuple[str, str]]:
 def _foldable(pair: tuple[nn.Module | None, nn.Module | None]) -> TypeGuard[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     convolution, norm = pair
     return (
-        type(convolution) is nn.Conv2d  # and no subclass, which may compute something else
+        _plain(convolution)
         and type(norm) is nn.BatchNorm2d
         and norm.running_mean is not None
         and not norm.training
-        and not parametrize.is_parametrized(convolution)
         and not any(
             "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
             for module in (convolution, norm)
         )
     )
+
+
+def _plain(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    """Tell a convolution from its subclasses, which may compute something else; parametrizing makes one, too."""
+    if isinstance(module, nn.Conv2d) and parametrize.is_parametrized(module):
+        return type(module).__base__ is nn.Conv2d
+    return type(module) is nn.Conv2d
 
 
 @torch.no_grad()
@@ -92,7 +99,12 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     bias = shift * scale
     if norm.bias is not None:
         bias = bias + norm.bias
-    weight = convolution.weight * scale[:, None, None, None]
-
-    vars(convolution)["forward"] = lambda images: convolution._conv_forward(images, weight, bias)
+    scale = scale[:, None, None, None]
+    if parametrize.is_parametrized(convolution):
+        vars(convolution)["forward"] = lambda images: convolution._conv_forward(
+            images, convolution.weight * scale, bias
+        )
+    else:
+        weight = convolution.weight * scale
+        vars(convolution)["forward"] = lambda images: convolution._conv_forward(images, weight, bias)
     vars(norm)["forward"] = lambda images: images
