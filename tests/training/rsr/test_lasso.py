@@ -85,5 +85,5 @@ def test_it_is_on_the_learned_weights_where_there_is_noise() -> None:
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="expected a lasso of 0 or more, found -1"):
         named("erm", lasso=-1.0)
-    with pytest.raises(InputError, match="expected a lasso step of proximal or subgradient, found 'hard'"):
+    with pytest.raises(InputError, match="expected one of proximal, subgradient for lasso_step, found 'hard'"):
         named("erm", lasso_step="hard")
