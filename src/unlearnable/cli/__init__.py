@@ -1,12 +1,12 @@
 """The command line: one small module a verb, loaded when its verb is called."""
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+from unlearnable import __version__
 from unlearnable.cli import (
     audit,
     demo,
@@ -40,7 +40,7 @@ app = typer.Typer(
 
 def _tell_version(asked: bool) -> None:
     if asked:
-        print(f"unlearnable {version('unlearnable')}")
+        print(f"unlearnable {__version__}")
         raise typer.Exit
 
 
