@@ -48,6 +48,14 @@ def test_the_smallest_weights_of_all_layers_together_go(sparsity: float, noise: 
     np.testing.assert_array_equal(after, np.where(np.abs(before) >= kept, before, 0))
 
 
+@pytest.mark.parametrize("noise", [False, True])
+def test_memory_order_does_not_matter(noise: bool) -> None:
+    plain, other = (network(noise=noise) for _ in range(2))
+    other.to(memory_format=torch.channels_last)  # as networks come out of training
+    assert prune(plain, 0.85) == prune(other, 0.85)
+    assert torch.equal(values(plain), values(other))
+
+
 def test_zeros_that_the_lasso_made_go_too() -> None:
     pruned = network(noise=True)
     with torch.no_grad():

@@ -44,10 +44,13 @@ def prune(network: nn.Module, sparsity: float) -> float:
     total = sum(place.values.numel() for place in found)
     zeros = sum(int((place.values == 0).sum()) for place in found)
     cut = max(round(sparsity * total), zeros)
-    torch_prune.global_unstructured(
-        [(place.owner, place.name) for place in found], pruning_method=torch_prune.L1Unstructured, amount=cut
-    )
-    for place in found:
+    # Not by global_unstructured, which refuses weights in the memory order that networks are trained in.
+    sizes = torch.cat([place.values.abs().flatten() for place in found])
+    kept = torch.ones_like(sizes).index_fill_(0, sizes.topk(cut, largest=False).indices, 0)
+    for place, part in zip(found, torch.split(kept, [place.values.numel() for place in found]), strict=True):
+        torch_prune.custom_from_mask(  # type: ignore[no-untyped-call]
+            place.owner, place.name, part.view_as(place.values)
+        )
         mask_noise(place)
     return cut / total
 
