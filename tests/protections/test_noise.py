@@ -1,6 +1,7 @@
 """Noise on pictures of any size: inside its radius, off again exactly, from a file larger than memory if need be."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -100,6 +101,26 @@ def test_grey_that_was_stored_as_colour_comes_off_exactly(made, rng):
     out, traces = made.apply_traced(images, np.array([0, 1]), IDS[:2])
     back = made.restore(out.repeat(3, axis=3), np.array([0, 1]), IDS[:2], traces)
     assert np.array_equal(back, images.repeat(3, axis=3))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_noise_made_for_grey_pictures_comes_off_exactly_whatever_they_are_stored_as(made, rng, channels):
+    """Grey pictures as colours, protected as what they are: they are no other after that."""
+    of_grey = Noise(NAMES, IDS, made.patterns[..., :1], made.by_class[..., :1], radius=8, method="SEM")
+    images = rng.choice([0, 3, 128, 252, 255], (2, 20, 16, 1)).astype(np.uint8).repeat(channels, axis=3)
+    out, traces = of_grey.apply_traced(images, np.array([0, 1]), IDS[:2])
+    stored = out if channels == 3 else out.repeat(3, axis=3)
+    back = of_grey.restore(stored, np.array([0, 1]), IDS[:2], traces)
+    assert np.array_equal(back, images if channels == 3 else images.repeat(3, axis=3))
+
+
+def test_a_large_picture_takes_few_bytes_a_sample(made):
+    image = np.full((1, 700, 900, 3), 250, np.uint8)
+    tracemalloc.start()
+    made.apply_traced(image, np.array([0]), ["a.png"])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * image.size
 
 
 def test_a_share_of_the_noise_comes_off(made, rng):

@@ -94,9 +94,14 @@ class Noise(Perturbation):
         check_images(images, labels, len(self.class_names))
         out = np.empty_like(images)
         for n, (image, label, id_, trace) in enumerate(zip(images, labels.tolist(), ids, traces, strict=True)):
+            pattern = self.pattern(label, id_)
+            own = carried(pattern, image.shape, self.radius)
             if image.shape[2] == 3 and (image == image[..., :1]).all():
-                image = image[..., :1]  # it was grey, in a format that knows only colours
-            out[n] = _removed(image, carried(self.pattern(label, id_), image.shape, self.radius), trace)
+                grey = image[..., :1]  # as which it may have been protected, in a format that knows only colours
+                of_grey = carried(pattern, grey.shape, self.radius)
+                if _recorded(grey, of_grey, trace) is not None or _recorded(image, own, trace) is None:
+                    image, own = grey, of_grey
+            out[n] = _removed(image, own, trace)
         return out
 
     def digests(self) -> dict[str, str]:
@@ -190,23 +195,25 @@ def carried(pattern: Pattern, shape: tuple[int, ...], radius: int) -> Pattern:
         scaled = [side * length // min(height, width) for length in (height, width)]
         before = [(length - side) // 2 for length in scaled]
         margins = [(b, length - side - b) for b, length in zip(before, scaled, strict=True)]
-        whole = np.pad(pattern, [*margins, (0, 0)], mode="symmetric").astype(np.float32)
-        planes = [
-            np.asarray(
-                Image.fromarray(np.ascontiguousarray(whole[..., c])).resize((width, height), Image.Resampling.BILINEAR)
-            )
-            for c in range(whole.shape[2])
-        ]
-        pattern = np.rint(np.stack(planes, 2)).clip(-radius, radius).astype(np.int8)
+        whole = np.pad(pattern, [*margins, (0, 0)], mode="symmetric")
+        pattern = np.empty((height, width, whole.shape[2]), np.int8)
+        for c in range(whole.shape[2]):  # one after the other, since floats of a large picture take much memory
+            plane = Image.fromarray(np.ascontiguousarray(whole[..., c], np.float32))
+            resized = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
+            pattern[..., c] = np.rint(resized).clip(-radius, radius)
     if channels == 4:
         pattern = np.concatenate([pattern, np.zeros_like(pattern[..., :1])], 2)
     return pattern
 
 
-def _levels(image: Images, pattern: Pattern) -> tuple[NDArray[np.int32], int]:
-    """Return the noise in the picture's own levels, 257 times as fine for 16 bits, and the picture's highest level."""
+def _levels(image: Images, pattern: Pattern) -> tuple[NDArray[np.signedinteger[Any]], int]:
+    """Return the noise in the picture's own levels, 257 times as fine for 16 bits, and the picture's highest level.
+
+    The levels are of the smallest type that holds them and any sum with the picture.
+    """
     full = int(np.iinfo(image.dtype).max)
-    return pattern.astype(np.int32) * (full // 255), full
+    kind: type[np.signedinteger[Any]] = np.int16 if full == 255 else np.int32
+    return pattern.astype(kind) * (full // 255), full
 
 
 def added(image: Images, pattern: Pattern) -> Images:
@@ -219,7 +226,7 @@ def added(image: Images, pattern: Pattern) -> Images:
     return (image + levels).clip(0, full).astype(image.dtype)
 
 
-def _outward(protected: Images, levels: NDArray[np.int32], full: int) -> NDArray[np.bool_]:
+def _outward(protected: Images, levels: NDArray[np.signedinteger[Any]], full: int) -> NDArray[np.bool_]:
     """Tell which samples may have been cut off: those at an end of the range whose noise points out of it."""
     outward: NDArray[np.bool_] = ((protected == 0) & (levels < 0)) | ((protected == full) & (levels > 0))
     return outward
@@ -238,12 +245,18 @@ def _removed(protected: Images, pattern: Pattern, record: bytes | float | None) 
     if isinstance(record, float):
         return np.rint(protected - record * levels).clip(0, full).astype(protected.dtype)
     out = (protected - levels).clip(0, full)
-    where = _outward(protected, levels, full)
-    if record is not None:
-        distance = np.frombuffer(zlib.decompress(record) if record else b"", "<u2").astype(np.int32)
-        if len(distance) == where.sum():  # else the picture was stored with loss
-            out[where] = np.where(protected[where] == 0, distance, full - distance)
+    if (distance := _recorded(protected, pattern, record)) is not None:
+        where = _outward(protected, levels, full)
+        out[where] = np.where(protected[where] == 0, distance, full - distance)
     return out.astype(protected.dtype)
+
+
+def _recorded(protected: Images, pattern: Pattern, record: bytes | float | None) -> NDArray[np.int32] | None:
+    """Read what :func:`_clipped` has written down; None unless it is of such a picture, stored without loss."""
+    if not isinstance(record, bytes):
+        return None
+    distance = np.frombuffer(zlib.decompress(record) if record else b"", "<u2").astype(np.int32)
+    return distance if len(distance) == _outward(protected, *_levels(protected, pattern)).sum() else None
 
 
 def check_room(place: Path, size: int) -> None:
