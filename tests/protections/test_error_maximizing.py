@@ -9,6 +9,7 @@ from tests.training.small import dark_and_bright, tiny
 from unlearnable.budgets import Linf
 from unlearnable.errors import InputError
 from unlearnable.pictures.dataset import Dataset
+from unlearnable.protections import _bilevel
 from unlearnable.protections._bilevel import fit_noise
 from unlearnable.protections.error_maximizing import TAP
 from unlearnable.training.checkpoint import Network, save_network
@@ -101,6 +102,20 @@ def test_a_surrogate_of_other_pictures_is_refused(tmp_path, key):
     path = checkpoint(tmp_path / "net.safetensors", names=("a", "b", "d"))
     with pytest.raises(InputError, match="expected a surrogate trained on these 3 classes"):
         TAP(model=path).fit(DATA, key)
+
+
+def test_a_surrogate_that_has_learned_nothing_stops_it(tmp_path, key, monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    images[6:] = images[:6]  # every picture in both classes
+    data = Dataset(images, np.arange(12) // 6, ("a", "b"), tuple(map(str, range(12))))
+    method = TAP(model="resnet9-w16", steps=4, noise_steps=1, batch_size=6)
+    method.fit(data, key)  # of so few steps nothing is expected
+    monkeypatch.setattr(_bilevel, "_ENOUGH", 4)
+    wanted = r"expected a surrogate that learns the clean pictures \(a loss below 0\.68\), found .* after 4 steps"
+    with pytest.raises(InputError, match=wanted):
+        method.fit(data, key, state=tmp_path / "state")
+    assert not (tmp_path / "state").exists()
 
 
 def test_its_training_goes_on_too(tmp_path, key):

@@ -372,8 +372,28 @@ def test_too_small_a_disk_is_said_before_work_starts(tmp_path, monkeypatch):
     assert not (tmp_path / "noise.npy").exists()
 
 
+def test_too_small_a_disk_is_said_before_a_surrogate_is_trained(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5_000))
+    built = []
+    with pytest.raises(InputError, match="MB of room on the disk for the noise"):
+        run_in(tmp_path, network=lambda: built.append(1) or tiny())
+    assert not built
+
+
+def test_what_the_run_writes_beside_the_noise_needs_room_too(tmp_path, monkeypatch):
+    """Noise a class takes none, but the network does, four times over."""
+    usage = shutil.disk_usage(tmp_path)
+    needed = 4 * sum(tensor.nbytes for tensor in tiny().state_dict().values())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(InputError, match="MB of room on the disk for the noise"):
+        run_in(tmp_path, per_class=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    run_in(tmp_path, per_class=True)
+
+
 def test_numbers_that_are_none_stop_it():
-    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+    with pytest.raises(FloatingPointError, match="choose another --model or --seed"):
         fitted(EM, settings=replace(SMALL, learning_rate=1e30))
 
 
@@ -459,6 +479,7 @@ def test_order_of_pictures_and_classes_decides_nothing(key, rng):
         ({"inner_radius": -1}, "found -1"),
         ({"preset": "fsat"}, "one of the presets fast, paper, strong, found 'fsat'"),
         ({"steps": 0}, "steps of 1 or more, found 0"),
+        ({"batch_size": 2}, "batch_size of 3 or more, found 2"),
         ({"per": "folder"}, "noise per picture or per class, found 'folder'"),
         ({"size": 4}, "a canvas of 8 pixels or more, found 4"),
     ],

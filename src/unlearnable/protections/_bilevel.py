@@ -38,12 +38,14 @@ from unlearnable.training.precision import Precision, autocast, default_device
 from unlearnable.training.recipes import described
 from unlearnable.training.schedule import rate
 
+_PATTERNS: Final = "noise.npy"  # in the folder of a run
 _SAVE_SECONDS: Final = 60.0  # of work that kill -9 can lose
 _AT_ONCE: Final = {"cuda": 1 << 20}  # pixels that go through the network in one batch of samples
 _AT_ONCE_ELSEWHERE: Final = 1 << 17  # more makes a processor no faster, and takes gigabytes
 _MEMORY: Final = 0.95  # share of the running loss that a step leaves
 _ENOUGH: Final = 100  # steps after which a surrogate must have learned something
 _CHANCE: Final = 0.98  # share of the loss of guessing that it must have come below
+_REMEDY: Final = "choose another --model or --seed"
 
 
 class NotLearnedError(InputError):
@@ -147,7 +149,7 @@ def optimised(
                 gradient = torch.zeros_like(noise).index_add_(0, owner, gradient)
             noise = (noise + climb * gradient.sign()).clamp(-radius, radius)
     if not noise.isfinite().all():
-        raise FloatingPointError("the noise is no number any more: lower the learning rate, or use --precision float32")
+        raise FloatingPointError(f"the noise is no number any more: {_REMEDY}")
     return noise
 
 
@@ -265,8 +267,7 @@ class _Fit:
             alone = dataset.class_names[int((present == 1).argmax())]
             remedy = "add pictures of it, or take it out"
             raise expected("two pictures of each class at least", f"one of {alone!r}", remedy)
-        shares = present[present > 0] / present.sum()
-        self.guessing = float(-(shares * np.log(shares)).sum())  # the loss of a network that knows the shares alone
+        self.guessing = guessing(dataset.labels)
         self.batches = math.ceil(len(self.order) / settings.batch_size)
         self.steps = settings.steps if member.objective is not None else 0
         self.total = self.steps + self.batches + (0 if per_class else self.classes)
@@ -274,6 +275,8 @@ class _Fit:
     def run(self, state: Path | None, about: dict[str, Any], progress: Callable[[Status], None] | None) -> Fitted:
         """Do what is left of the run."""
         shape = (0 if self.per_class else len(self.order), *self.dataset.images.shape[1:])
+        if state is not None:
+            _reserve(state, shape)  # before a surrogate is built, which may be trained for hours
         with seeded(derived(self.seed, "network"), self.place), interruptible() as interrupted:
             model = self.build().to(self.place).to(memory_format=torch.channels_last).train()
             optimizer = optim.SGD(model.parameters(), self.settings.learning_rate, momentum=0.9, weight_decay=5e-4)
@@ -285,7 +288,10 @@ class _Fit:
                 about = self._about() | about
                 if (state / RUN).exists():
                     snapshot = load_run(state / RUN, about, parts, optimizer)
-                patterns = _mapped(state, shape, model)
+                else:
+                    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+                    check_room(state, math.prod(shape) + 4 * weights)  # noise once more; momentum; old and new
+                patterns = _mapped(state, shape)
             started, began = time.monotonic(), self._passes(snapshot.step)
             saved = started
             with closing(GradientMeter(model, snapshot.gradients)) as meter:
@@ -339,8 +345,8 @@ class _Fit:
         torch.manual_seed(derived(self.seed, "global", step))  # for dropout
         if step < self.steps:
             self._train(snapshot, model, optimizer, held)
-            if step + 1 >= _ENOUGH and step + 1 in (self.steps // 2, self.steps):
-                self._check_learned(float(snapshot.totals[0]), step + 1)
+            if step + 1 in (self.steps // 2, self.steps):
+                check_learned(float(snapshot.totals[0]), self.guessing, step + 1)
         elif step < self.steps + self.batches:
             number = step - self.steps
             index = torch.arange(len(self.order)).tensor_split(self.batches)[number]
@@ -373,7 +379,7 @@ class _Fit:
         optimizer.step()
         now = torch.stack([loss.detach(), (protected - images).square().mean()]).double().cpu()
         if not now.isfinite().all():
-            raise FloatingPointError(f"the surrogate's loss is {now[0]:g} in step {step + 1}: lower the learning rate")
+            raise FloatingPointError(f"the surrogate's loss is {now[0]:g} in step {step + 1}: {_REMEDY}")
         snapshot.totals = now if step == 0 else snapshot.totals * _MEMORY + now * (1 - _MEMORY)
 
     def _noise(
@@ -438,11 +444,24 @@ class _Fit:
         training, last = self.member.passes(self.settings, per_class=self.per_class)
         return min(step, self.steps) * training + max(0, step - self.steps) * last
 
-    def _check_learned(self, loss: float, step: int) -> None:
-        if loss > _CHANCE * self.guessing:
-            wanted = f"a surrogate that learns the protected pictures (a loss below {_CHANCE * self.guessing:.2f})"
-            found = f"{loss:.2f} after {step} steps, as by guessing"
-            raise NotLearnedError(expected(wanted, found, "raise --steps, or choose another --model"))
+
+def guessing(labels: NDArray[np.int64]) -> float:
+    """Return the mean cross-entropy of a network that knows no more than the shares of the classes.
+
+    >>> round(guessing(np.array([0, 1])), 3)
+    0.693
+    """
+    counts = np.bincount(labels)
+    shares = counts[counts > 0] / len(labels)
+    return float(-(shares * np.log(shares)).sum())
+
+
+def check_learned(loss: float, by_guessing: float, steps: int, pictures: str = "protected") -> None:
+    """Raise NotLearnedError where a surrogate has had steps enough, and its loss is that of guessing all the same."""
+    if steps >= _ENOUGH and loss > _CHANCE * by_guessing:
+        wanted = f"a surrogate that learns the {pictures} pictures (a loss below {_CHANCE * by_guessing:.2f})"
+        found = f"{loss:.2f} after {steps} steps, as by guessing"
+        raise NotLearnedError(expected(wanted, found, "raise --steps, or choose another --model"))
 
 
 def _whole(noise: Tensor, levels: int) -> Pattern:
@@ -451,25 +470,30 @@ def _whole(noise: Tensor, levels: int) -> Pattern:
     return rounded.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _mapped(state: Path, shape: Sequence[int], model: nn.Module) -> Pattern:
-    """Map the noise file of a run into memory, made anew with all its room if it is not there.
+def _reserve(state: Path, shape: Sequence[int]) -> None:
+    """Make the noise file of a run, with all its room, if it is not there.
 
-    Raises InputError where it is of another shape, or the disk has no room for it and what the run writes beside it.
+    Raises InputError where the disk has no room for it, and for the copy of it that is kept.
     """
-    path = state / "noise.npy"
+    path = state / _PATTERNS
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not shape[0] or path.exists():
+        return
+    check_room(state, 2 * math.prod(shape))
+    partial = path.with_name(path.name + ".partial")
+    made = np.lib.format.open_memmap(partial, "w+", np.int8, tuple(shape))
+    del made
+    if hasattr(os, "posix_fallocate"):  # room that is really there
+        with partial.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+    os.replace(partial, path)
+
+
+def _mapped(state: Path, shape: Sequence[int]) -> Pattern:
+    """Map the noise file of a run into memory. Raises InputError where it is of another shape."""
+    path = state / _PATTERNS
     if not shape[0]:
         return np.zeros(shape, np.int8)
-    if not path.exists():
-        weights = sum(tensor.nbytes for tensor in model.state_dict().values())
-        check_room(state, 2 * math.prod(shape) + 4 * weights)  # once more when it is saved; momentum; old and new
-        partial = path.with_name(path.name + ".partial")
-        made = np.lib.format.open_memmap(partial, "w+", np.int8, tuple(shape))
-        del made
-        if hasattr(os, "posix_fallocate"):  # room that is really there
-            with partial.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
-        os.replace(partial, path)
     try:
         found = np.lib.format.open_memmap(path, "r+")
     except ValueError as error:

@@ -70,7 +70,11 @@ class TAP(AdditiveNoise):
         device: str | None,
         progress: Callable[[Status], None] | None,
     ) -> "nn.Module":
-        """Train a network on the clean pictures; with a state, it goes on where it stopped."""
+        """Train a network on the clean pictures; with a state, it goes on where it stopped.
+
+        Raises NotLearnedError where it has learned nothing.
+        """
+        from unlearnable.protections._bilevel import check_learned, guessing
         from unlearnable.training.chance import derived
         from unlearnable.training.loop import train
         from unlearnable.training.recipes import named
@@ -79,7 +83,7 @@ class TAP(AdditiveNoise):
         in_epoch = math.ceil(len(data) / settings.batch_size)
         epochs, crop = math.ceil(settings.steps / in_epoch), data.images.shape[1] // 8
         recipe = named("erm", epochs=epochs, batch_size=settings.batch_size, crop=crop)
-        return train(
+        trained = train(
             data,
             model=super()._surrogate(data, seed, state, device, progress),
             recipe=recipe,
@@ -87,7 +91,9 @@ class TAP(AdditiveNoise):
             device=device,
             checkpoint=None if state is None else state / SURROGATE,
             progress=None if progress is None else _as_status(progress, settings.batch_size),
-        ).model
+        )
+        check_learned(trained.history[-1].loss, guessing(data.labels), epochs * in_epoch, "clean")
+        return trained.model
 
 
 def _as_status(progress: Callable[[Status], None], batch_size: int) -> "Callable[[int, int, Epoch | None], None]":

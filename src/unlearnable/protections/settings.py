@@ -33,7 +33,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, least in (("steps", 1), ("batch_size", 2), ("noise_steps", 1), ("samples", 1), ("inner_steps", 1)):
+        # In batches of at most two, one picture may be left alone, of which batch normalisation makes nothing.
+        for name, least in (("steps", 1), ("batch_size", 3), ("noise_steps", 1), ("samples", 1), ("inner_steps", 1)):
             if getattr(self, name) < least:
                 raise expected(f"{name} of {least} or more", str(getattr(self, name)), "raise it")
 
