@@ -126,8 +126,7 @@ def to_look_at(
         return _drawn(protection, names, key)
     if given is not None:
         return _fitting(Noise.load(given), protection, names)
-    data = _canvases(protection, pictures, classes)
-    few = data.limit(max(_LOOK_PICTURES, 2 * len(data.class_names)))
+    few = _canvases(protection, pictures, classes, limit=max(_LOOK_PICTURES, 2 * len(names)))
     return replace(protection, steps=_LOOK_STEPS, batch_size=_LOOK_PICTURES).fit(few, _secret(key))
 
 
@@ -155,12 +154,17 @@ def _secret(key: Key | ReferenceSeed) -> Key:
     return key
 
 
-def _canvases(method: AdditiveNoise, pictures: Folder | Containers, classes: str) -> Dataset:
-    """Cut a canvas out of every picture, as it is stored: not turned upright, since noise is added to stored pixels."""
+def _canvases(
+    method: AdditiveNoise, pictures: Folder | Containers, classes: str, *, limit: int | None = None
+) -> Dataset:
+    """Cut a canvas out of every picture, as it is stored: not turned upright, since noise is added to stored pixels.
+
+    limit: of pictures, the first of each class in turn.
+    """
     with needing("train"):  # said before pictures are gone through
         import_module("unlearnable.protections._bilevel")
     side = _side(pictures) if method.size is None else method.size
-    return load(pictures.root, classes=classes, size=side, turned=False)
+    return load(pictures.root, classes=classes, size=side, limit=limit, turned=False)
 
 
 def _side(pictures: Folder | Containers) -> int:
