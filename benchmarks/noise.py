@@ -3,12 +3,15 @@
     uv run benchmarks/noise.py CIFAR/train --test CIFAR/test [--noise random] [--surrogate adversary] [--steps 100 400]
         [--noise-steps 5] [--samples 2] [--inner-steps 5]
     uv run benchmarks/noise.py CIFAR/train --test CIFAR/test --table
+    uv run benchmarks/noise.py CIFAR/train --test CIFAR/test --figure trade-off
 
 The loop of EM, REM and SEM with every kind of inner perturbation and of surrogate asked for: EM is ``plain`` noise for
 a ``plain`` surrogate (over crops and mirrorings here, as all are), SEM ``random`` noise for a surrogate trained against
 an ``adversary``, and REM takes the adversary for both; ``none`` are the clean pictures. They are trained on plainly and
 adversarially (L-infinity 4/255, 5 steps), as in the audit's tables, and tested on clean pictures: lower is better.
-What is not said is as in ``fast``. Rows go into ``results/noise.jsonl``; what stands there is not rerun.
+What is not said is as in ``fast``. Rows go into ``results/noise.jsonl``; what stands there is not rerun. With the
+accuracies goes how steady the noise is: the surrogate's loss on clean pictures, on protected ones, and with their noise
+disturbed within 4/255, at random and by PGD. ``--figure`` draws the one against the other, for each training apart.
 """
 
 import argparse
@@ -31,9 +34,12 @@ from unlearnable.attacks import PGD, Attack
 from unlearnable.budgets import Linf
 from unlearnable.models import build
 from unlearnable.pictures.dataset import Dataset, load
+from unlearnable.plots import save
 from unlearnable.protections._bilevel import Member, UniformNoise, Unperturbed, fit_noise
 from unlearnable.protections.crop_flip import CropFlip
 from unlearnable.protections.settings import Settings, preset
+from unlearnable.protections.stability import Stability, stability
+from unlearnable.protections.trade_off import Point, trade_off
 from unlearnable.training.evaluation import evaluate
 from unlearnable.training.loop import train
 from unlearnable.training.objectives import Adversarial, CrossEntropy
@@ -43,6 +49,7 @@ ROWS: Final = Path(__file__).parent / "results" / "noise.jsonl"
 KINDS: Final = ("plain", "random", "adversary")
 INNER: Final = Linf.of_255(4)
 WAYS: Final = ("erm", "adversarial")
+STEADY: Final = 2_000  # pictures that the stability is measured on, of each class in turn
 EFFORT: Final = ("noise_steps", "samples", "inner_steps")
 DECIDING: Final = ("noise", "surrogate", "steps", *EFFORT, "way", "seed", "pictures", "data", "epochs")
 
@@ -61,6 +68,9 @@ def main() -> None:
     options = parsed()
     if options.table:
         print_table()
+    if options.figure is not None:
+        draw(options.figure)
+    if options.table or options.figure is not None:
         return
     data, tests = load(options.source, limit=options.pictures), load(options.test)
     for seed in options.seeds:
@@ -80,7 +90,7 @@ def measure(data: Dataset, tests: Dataset, about: dict[str, Any], ways: list[str
         return
     start = time.perf_counter()
     settings = replace(preset("fast"), **{name: about[name] for name in ("steps", *EFFORT)})
-    protected, gradients, loss = protect(data, about["noise"], about["surrogate"], settings, about["seed"])
+    protected, made = protect(data, about["noise"], about["surrogate"], settings, about["seed"])
     seconds = time.perf_counter() - start
     for way in left:
         budget = {} if way == "erm" else {"budget": INNER, "steps": 5}
@@ -88,14 +98,16 @@ def measure(data: Dataset, tests: Dataset, about: dict[str, Any], ways: list[str
         network = partial(build, "resnet9-w16", classes=len(data.class_names))
         trained = train(protected, model=network, recipe=recipe, seed=about["seed"])
         accuracy = evaluate(trained.model, tests.images, tests.labels).share
-        made = {"seconds_made": seconds, "gradients_made": gradients, "surrogate_loss": loss}
-        append("noise", **about, way=way, accuracy=accuracy, **made, threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        append("noise", **about, way=way, accuracy=accuracy, seconds_made=seconds, **made, threads=threads)
 
 
-def protect(data: Dataset, noise: str, surrogate: str, settings: Settings, seed: int) -> tuple[Dataset, int, float]:
-    """Return pictures with their noise, how many went forward and backward for it, and the surrogate's last loss."""
+def protect(
+    data: Dataset, noise: str, surrogate: str, settings: Settings, seed: int
+) -> tuple[Dataset, dict[str, object]]:
+    """Return pictures with their noise, and what goes into the rows about it."""
     if noise == "none":
-        return data, 0, math.nan
+        return data, {"gradients_made": 0, "surrogate_loss": math.nan, "stability": None}
     adversary = PGD(budget=INNER, steps=settings.inner_steps, step_size=2 * INNER.radius / settings.inner_steps)
     member = Member(
         perturb={"plain": Unperturbed(), "random": UniformNoise(budget=INNER), "adversary": adversary}[noise],
@@ -109,19 +121,27 @@ def protect(data: Dataset, noise: str, surrogate: str, settings: Settings, seed:
     network = partial(build, settings.model, classes=len(data.class_names))
     made = fit_noise(data, network=network, member=member, settings=settings, radius=Linf.of_255(8), seed=seed)
     noisy = np.clip(data.images.astype(np.int16) + made.patterns, 0, 255).astype(np.uint8)
-    return replace(data, images=noisy), made.gradients, made.loss
+    protected = replace(data, images=noisy)
+    some, same = data.limit(STEADY), protected.limit(STEADY)
+    found = stability(made.model, some.images, same.images, some.labels, budget=INNER, seed=seed)
+    return protected, {"gradients_made": made.gradients, "surrogate_loss": made.loss, "stability": found._asdict()}
 
 
 def rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
 
 
-def print_table() -> None:
+def by_kind() -> dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]]:
+    """Gather what has been measured: the rows of each way of training, over the seeds, by all else that decides."""
     found: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows():
         kind = tuple(row[name] for name in ("pictures", "epochs", "noise", "surrogate", "steps", *EFFORT))
         found[kind][row["way"]].append(row)
-    for (pictures, epochs, noise, surrogate, steps, *effort), ways in sorted(found.items()):
+    return found
+
+
+def print_table() -> None:
+    for (pictures, epochs, noise, surrogate, steps, *effort), ways in sorted(by_kind().items()):
         words = []
         for way, of in sorted(ways.items()):
             values = [100 * row["accuracy"] for row in of]
@@ -131,6 +151,22 @@ def print_table() -> None:
             f"{pictures:,} pictures, {epochs} epochs: {noise:9} noise, {surrogate:9} surrogate, {steps:4} of {effort}"
         )
         print(f"{kind}, {passes:5.1f} passes a picture: " + "; ".join(words))
+
+
+def draw(path: Path) -> None:
+    """Draw a figure for each way of training, number of pictures and of epochs, which its file is named by."""
+    figures: dict[str, list[Point]] = defaultdict(list)
+    for (pictures, epochs, noise, surrogate, *_), ways in sorted(by_kind().items()):
+        for way, of in ways.items():
+            if noise == "none":
+                continue
+            passes = of[0]["gradients_made"] / pictures
+            losses = (statistics.mean(row["stability"][name] for row in of) for name in Stability._fields)
+            accuracy = statistics.mean(row["accuracy"] for row in of)
+            point = Point(f"{noise} / {surrogate}, {passes:.0f} passes", Stability(*losses), accuracy)
+            figures[f"{path.name}-{way}-{pictures}-{epochs}"].append(point)
+    for name, points in figures.items():
+        save(trade_off(points, chance=0.1), path.with_name(name))
 
 
 def parsed() -> argparse.Namespace:
@@ -148,6 +184,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--table", action="store_true", help="print the means of what has been measured")
+    parser.add_argument("--figure", type=Path, metavar="PATH", help="draw steadiness against accuracy, as PDF and PNG")
     return parser.parse_args()
 
 
