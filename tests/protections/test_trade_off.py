@@ -29,6 +29,17 @@ def test_each_set_is_where_its_numbers_are(tmp_path):
     assert (tmp_path / "figure.pdf").stat().st_size > 1000
 
 
+def test_labels_are_inside_the_figure_with_long_names_too():
+    long = [Point(f"adversary / adversary, {n} passes", *point[1:]) for n, point in enumerate(POINTS, 100)]
+    figure = trade_off(long, chance=0.1)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    for words in (axes.xaxis.label, axes.yaxis.label, *axes.get_legend().get_texts()):
+        box, whole = words.get_window_extent(), figure.bbox
+        assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+        assert whole.y0 <= box.y0 < box.y1 <= whole.y1
+
+
 def test_nothing_to_draw_is_said():
     with pytest.raises(InputError, match="expected protected sets to compare, found none"):
         trade_off([], chance=0.1)

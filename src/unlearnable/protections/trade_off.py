@@ -30,7 +30,7 @@ def trade_off(points: Sequence[Point], *, chance: float) -> Figure:
     if not points:
         raise expected("protected sets to compare", "none", "measure some with unlearnable.protections.stability")
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.2))
+        figure = Figure(figsize=(6.2, 3.2))
         axes = figure.subplots()
         for number, (name, found, accuracy) in enumerate(points):
             colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
@@ -39,7 +39,7 @@ def trade_off(points: Sequence[Point], *, chance: float) -> Figure:
             axes.plot(found.rise[0], height, marker, color=colour, markerfacecolor="none")
             axes.plot(found.rise[1], height, marker, color=colour, label=name)
         axes.axhline(100 * chance, color="#777777", linewidth=0.8, linestyle=":")
-        axes.set_xlabel("rise of the loss on protected pictures, noise disturbed")
+        axes.set_xlabel("rise of the loss as the noise is disturbed")
         axes.set_ylabel("clean accuracy, %")
         axes.set_ylim(0, 100)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
