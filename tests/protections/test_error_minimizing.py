@@ -22,6 +22,7 @@ from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections import _bilevel, protections
 from unlearnable.protections._bilevel import Member, UniformNoise, Unperturbed, fit_noise, optimised
 from unlearnable.protections.crop_flip import CropFlip
+from unlearnable.protections.error_maximizing import TAP
 from unlearnable.protections.error_minimizing import EM, REM, SEM
 from unlearnable.protections.noise import Noise
 from unlearnable.protections.settings import PRESETS, Settings
@@ -457,6 +458,22 @@ def test_method_goes_on_from_its_folder_and_ends_there(tmp_path, key):
     seed = int.from_bytes(key.derive("noise", "SEM", {"seed": 0}), "little")
     assert str(seed).encode() not in secrets
     assert json.loads((tmp_path / "state" / "options.json").read_bytes())["key"] == key.check_value
+
+
+def test_too_little_memory_on_a_gpu_is_said_in_a_line(tmp_path, key, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nAnd more")
+
+    monkeypatch.setattr(_bilevel._Fit, "_one", full)
+    with pytest.raises(InputError, match="found too little for resnet9-w16 and a canvas of 8 pixels: choose"):
+        SEM(**SURE).fit(DATA, key, state=tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+def test_samples_are_taken_or_refused():
+    with pytest.raises(InputError, match="expected one sample a step for em, found 2"):
+        protections.create("em", samples=2)
+    assert [TAP(samples=samples).settings().samples for samples in (None, 3)] == [1, 3]
 
 
 def test_order_of_pictures_and_classes_decides_nothing(key, rng):

@@ -37,9 +37,9 @@ class TAP(AdditiveNoise):
     targeted: bool = True
 
     def settings(self) -> Settings:
-        """Return the settings: the paper's 250 steps of noise, 50 in the fast preset, of one sample each."""
+        """Return the settings: the paper's 250 steps of noise, 50 in the fast preset, of one sample if not given."""
         steps = self.noise_steps or (50 if self.preset == "fast" else 250)
-        return replace(super().settings(), noise_steps=steps, samples=1)
+        return replace(super().settings(), noise_steps=steps, samples=1 if self.samples is None else self.samples)
 
     def member(self, side: int) -> "Member":
         """Return TAP: a surrogate that comes trained, and another goal."""

@@ -97,6 +97,8 @@ class AdditiveNoise(Protection):
         from unlearnable.pictures.dataset import Dataset
 
         with needing("train"):
+            from torch import OutOfMemoryError
+
             from unlearnable.protections._bilevel import NotLearnedError, fit_noise
 
         if not isinstance(dataset, Dataset):
@@ -132,6 +134,10 @@ class AdditiveNoise(Protection):
         except BaseException as error:
             if state is not None and (isinstance(error, FloatingPointError | NotLearnedError) or not _begun(state)):
                 shutil.rmtree(state, ignore_errors=True)  # there is nothing to go on from
+            if isinstance(error, OutOfMemoryError):
+                found = f"too little for {settings.model} and a canvas of {height} pixels"
+                remedy = "choose a smaller --size, or another --model"
+                raise expected("memory enough on the GPU", found, remedy) from error
             raise
         noise = Noise(
             data.class_names,
@@ -243,6 +249,8 @@ class EM(AdditiveNoise):
 
     def settings(self) -> Settings:
         """Return the settings; one sample is all there is of pictures that are not transformed."""
+        if self.samples not in (None, 1):
+            raise expected("one sample a step for em", str(self.samples), "leave samples out: all would be the same")
         return replace(super().settings(), samples=1)
 
     def member(self, side: int) -> "Member":
