@@ -26,6 +26,28 @@ def test_evaluation_counts_right_answers() -> None:
     assert predictions(Constant([0.0, 1.0]), data.images[:0]).shape == (0,)
 
 
+class Drawing(torch.nn.Module):
+    """Answers by chance alone, which it draws from PyTorch's own generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.none = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.rand(len(images), 10)
+
+
+def test_what_a_network_draws_goes_by_the_seed_and_leaves_no_trace() -> None:
+    data, network = dark_and_bright(), Drawing()
+    torch.manual_seed(1)
+    first, state = predictions(network, data.images), torch.get_rng_state()
+    torch.rand(7)
+    assert np.array_equal(first, predictions(network, data.images))
+    assert not np.array_equal(first, predictions(network, data.images, seed=1))
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+
+
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (3, 10), (10, 10), (87, 500), (1, 1)])
 def test_interval_is_wilsons(right: int, total: int) -> None:
     wanted = binomtest(right, total).proportion_ci(method="wilson")

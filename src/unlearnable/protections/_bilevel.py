@@ -29,9 +29,9 @@ from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections.crop_flip import CropFlip
 from unlearnable.protections.noise import Pattern, check_room
 from unlearnable.protections.settings import RUN, Settings, Status
-from unlearnable.training.chance import derived, generator
+from unlearnable.training.chance import derived, generator, seeded
 from unlearnable.training.checkpoint import Snapshot, load_run, save_run
-from unlearnable.training.loop import interruptible, seeded
+from unlearnable.training.loop import interruptible
 from unlearnable.training.meter import GradientMeter
 from unlearnable.training.objectives import Adversarial, Objective
 from unlearnable.training.precision import Precision, autocast, default_device

@@ -4,6 +4,8 @@ So a run goes on from any step exactly as if it had never stopped, with no gener
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -21,3 +23,14 @@ def derived(seed: int, *purpose: str | int) -> int:
 def generator(device: torch.device | str, seed: int, *purpose: str | int) -> torch.Generator:
     """Return a generator on a device for one purpose (see :func:`derived`)."""
     return torch.Generator(device).manual_seed(derived(seed, *purpose))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch's global generators for the time being, and have cuDNN give the same numbers each time."""
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
+        torch.manual_seed(seed)
+        yield

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unlearnable.attacks.base import Attack
-from unlearnable.training.chance import generator
+from unlearnable.training.chance import derived, generator, seeded
 from unlearnable.training.precision import Precision, autocast
 from unlearnable.training.rsr.noise import noise_from
 
@@ -49,12 +49,17 @@ def predictions(
     """Return the class, (count,) int64, that a network gives each picture, (count, height, width, channels) uint8.
 
     The network is put in evaluation mode and left there; it takes (count, channels, height, width) floats, 0 to 1.
-    seed: of the noise on its weights, where it has any.
+    seed: of the noise on its weights, where it has any, and of whatever else in it is drawn.
     """
     device = next(model.parameters()).device
     model.eval()
     named = []
-    with torch.inference_mode(), autocast(device, precision), noise_from(model, generator(device, seed, "noise")):
+    with (
+        torch.inference_mode(),
+        autocast(device, precision),
+        noise_from(model, generator(device, seed, "noise")),
+        seeded(derived(seed, "network"), device),
+    ):
         for start in range(0, len(images), batch_size):
             part = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
             named.append(model(part.permute(0, 3, 1, 2) / 255).argmax(1).cpu().numpy())

@@ -22,7 +22,7 @@ from unlearnable.models import head
 from unlearnable.pictures.dataset import Dataset
 from unlearnable.training import distributed
 from unlearnable.training.augmentation import draw_moves, moved
-from unlearnable.training.chance import derived, generator
+from unlearnable.training.chance import derived, generator, seeded
 from unlearnable.training.checkpoint import Epoch, Snapshot, Split, load_run, save_run
 from unlearnable.training.holdout import Judge
 from unlearnable.training.loader import batches
@@ -247,17 +247,6 @@ def _close_epoch(run: Snapshot, number: int, in_epoch: int, count: int, world: d
     shares = [sum(group) / count for group in zip(*run.splits[-in_epoch:], strict=True)]
     run.history.append(Epoch(number, loss, accuracy, run.seconds, *shares))
     run.totals, run.seconds = torch.zeros_like(run.totals), 0.0
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch's global generators for the time being, and have cuDNN give the same numbers each time."""
-    with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-    ):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unlearnable.attacks import Attack
-from unlearnable.training.chance import derived, generator
-from unlearnable.training.loop import seeded
+from unlearnable.training.chance import derived, generator, seeded
 from unlearnable.training.precision import Precision, autocast
 
 _BATCH: Final = 250  # pictures attacked at a time
