@@ -18,6 +18,7 @@ from unlearnable.training.bullettrain import accelerators
 from unlearnable.training.loop import train
 from unlearnable.training.recipes import named
 from unlearnable.training.rsr.noise import ChannelNoise, inject_noise, layers, noise_from, noise_off, strengths
+from unlearnable.training.rsr.pruning import prune
 from unlearnable.training.rsr.weights import places
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -206,6 +207,10 @@ def test_bad_input() -> None:
         inject_noise(nn.Sequential(nn.BatchNorm2d(3)))
     with pytest.raises(InputError, match="expected a network without noise, found one that has it already"):
         inject_noise(inject_noise(small()))
+    pruned = small()
+    prune(pruned, 0.5)
+    with pytest.raises(InputError, match="expected a network that is not pruned, found one that is: put noise on"):
+        inject_noise(pruned)
 
 
 def test_noise_is_what_the_parametrization_is_called() -> None:

@@ -44,7 +44,10 @@ def networks() -> tuple[torch.nn.Module, torch.nn.Module]:
 def test_every_figure_is_what_it_says(networks) -> None:
     plain, noisy = networks
     asked = {"images": DATA.images, "labels": DATA.labels}
-    panel = noise_panel(noisy, DATA.images, DATA.labels, budget=BUDGET, baseline=plain, samples=3, autoattack=False)
+    told: list[tuple[int, int]] = []
+    options = {"baseline": plain, "samples": 3, "autoattack": False, "progress": lambda *now: told.append(now)}
+    panel = noise_panel(noisy, DATA.images, DATA.labels, budget=BUDGET, **options)
+    assert told == [(number * 36, 9 * 36) for number in range(1, 10)]
     names = {"clean", "fgsm", "pgd7", "pgd20", "eot-pgd20", "transfer", "clean, noise off", "pgd20, noise off", "worst"}
     assert panel.accuracies.keys() == names
     assert panel.baseline["clean"] == evaluate(plain, DATA.images, DATA.labels).share

@@ -11,6 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils import prune as torch_prune
 
 from unlearnable.errors import expected
 from unlearnable.training.rsr.weights import places
@@ -87,10 +88,12 @@ class ChannelNoise(nn.Module):
 def inject_noise(network: nn.Module) -> nn.Module:
     """Put noise on the weights of all convolutions and linear layers, in place, and return the network.
 
-    Raises InputError for a network that has it already, or has no such layers.
+    Raises InputError for a network that has it already, is pruned, or has no such layers.
     """
     if strengths(network):
         raise expected("a network without noise", "one that has it already", "leave it as it is")
+    if torch_prune.is_pruned(network):
+        raise expected("a network that is not pruned", "one that is", "put noise on the dense one, and prune it then")
     draws = _Draws()
     draws.on = False  # registering tries the parametrization out, which shall draw nothing
     for place in places(network):

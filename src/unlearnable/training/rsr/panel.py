@@ -80,7 +80,8 @@ def noise_panel(
     if autoattack and labels.max() + 1 >= _LEAST_CLASSES:
         on["autoattack-rand"] = AutoAttack(budget=budget, version="rand")
     options: dict[str, Any] = {"images": images, "labels": labels, "seed": seed, "precision": precision}
-    total, done = len(on) + 2 + (len(on) if baseline is not None else 0), 0
+    known_under = ("fgsm", "pgd7", "pgd20")
+    total, done = len(on) + 1 + (0 if baseline is None else len(known_under) + 1), 0
 
     def tell() -> None:
         nonlocal done
@@ -97,7 +98,7 @@ def noise_panel(
     known: dict[str, float] = {}
     if baseline is not None:
         known["clean"] = float(withstood(baseline, None, **options).mean())
-        for name in ("fgsm", "pgd7", "pgd20"):
+        for name in known_under:
             known[name] = float(withstood(baseline, on[name], **options).mean())
             tell()
         found["transfer"] = withstood(network, pgd, made_on=baseline, seeds=seeds, **options)
