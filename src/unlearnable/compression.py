@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from unlearnable.budgets import parse
-from unlearnable.defence import check_pictures
+from unlearnable.defence import check_pictures, transformation_of
 from unlearnable.errors import expected
 from unlearnable.pictures.dataset import load
+from unlearnable.training.bullettrain import BulletTrain
 from unlearnable.training.checkpoint import Network, load_network, save_network
 from unlearnable.training.evaluation import evaluate
 from unlearnable.training.precision import Precision
@@ -57,6 +58,7 @@ def prune(
     sparsity: float,
     out: str | os.PathLike[str],
     epochs: int = 0,
+    external: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -69,25 +71,32 @@ def prune(
     rate and by the recipe it was trained by, for some epochs if wanted.
 
     source, test: pictures of the classes it was trained on. sparsity: the share of weights to cut off, 0 to below 1.
-    epochs: of training afterwards.
+    epochs: of training afterwards. external: the checkpoint that it was trained with, for one behind a transformation.
 
     Raises InputError for whatever the caller can mend, a network that is pruned already among it.
     """
     check_sparsity(sparsity)
     if epochs < 0:
         raise expected("0 epochs or more", str(epochs), "0 trains no more after pruning")
+    if Path(out).is_dir():
+        raise expected(
+            "a file to write the checkpoint to", f"the folder {out}", f"name {Path(out, 'pruned.safetensors')}"
+        )
     network, about = load_network(Path(checkpoint))
+    behind = transformation_of(about, external)
     data, tests = (load(pictures, size=about.size, limit=limit) for pictures in (source, test))
     check_pictures(data, about, source)
     check_pictures(tests, about, test)
     recipe = recipe_of(about)
     share = cut_off(network, sparsity)
-    options: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}
+    change = None if behind is None else behind.every_batch(len(about.class_names))
+    options: dict[str, Any] = {"change": change, "seed": seed, "device": device, "precision": precision}
     reestimate(network, data, recipe, **options)
     if epochs:
         told = None if progress is None else lambda done, total, _: progress(done, total)
         fine_tune(network, data, recipe, epochs, progress=told, **options)
-    accuracy = evaluate(network, tests.images, tests.labels, precision=precision, seed=seed)
+    tested = network if behind is None else behind.before(network)
+    accuracy = evaluate(tested, tests.images, tests.labels, precision=precision, seed=seed)
     about = replace(about, sparsity=share, training={**about.training, "fine_tuning": epochs})
     save_network(Path(out), network, about)
     layers = layer_costs(network, channels=about.channels, size=about.size)
@@ -102,6 +111,8 @@ def recipe_of(about: Network) -> Recipe:
     if "options" not in about.training:
         raise expected("a checkpoint that tells how it was trained", "an earlier one", "train the network anew")
     options = dict(about.training["options"])
+    if about.training["accelerate"] is not None:
+        options["accelerate"] = BulletTrain()
     if "budget" in options:
         options["budget"] = parse(options["budget"])
     return recipe_named(about.training["recipe"], **options)

@@ -16,10 +16,9 @@ from unlearnable.errors import expected
 from unlearnable.options import check
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.training.adaptive import adaptive_panel
-from unlearnable.training.checkpoint import Network, load_network
+from unlearnable.training.checkpoint import Epoch, Network, load_network
 from unlearnable.training.distributed import local_device
 from unlearnable.training.precision import Precision, default_device, for_testing
-from unlearnable.training.rsr.noise import strengths
 from unlearnable.training.rsr.panel import noise_panel
 from unlearnable.training.withstanding import Spread
 
@@ -54,6 +53,22 @@ def transformation_named(
 
 
 @dataclass(frozen=True)
+class TrainingCost:
+    """What training a network took: pictures forward and backward, its own and the external network's; seconds."""
+
+    gradients: int
+    external_gradients: int
+    seconds: float
+
+    @classmethod
+    def of(cls, about: Network) -> "TrainingCost":
+        """Read it off what a checkpoint of ``unlearnable train`` tells."""
+        told = about.training
+        seconds = sum(Epoch(*epoch).seconds for epoch in told["history"])
+        return cls(told["gradients"], told["external_gradients"], seconds)
+
+
+@dataclass(frozen=True)
 class PanelReport:
     """What a defended network withstands: shares of pictures named rightly, with deviation and number of draws.
 
@@ -61,6 +76,7 @@ class PanelReport:
         :class:`unlearnable.training.rsr.panel.NoisePanel` and :class:`unlearnable.training.adaptive.AdaptivePanel`).
     gain: what noise seems to add to the baseline under PGD-20, and what under EOT; gain_left: the share of it left.
     sweep: the share that withstands BPDA, by radius. external_passes: that one answer takes of the external network.
+    training: what it took, of the ``network`` and of the ``baseline``; of those whose checkpoint tells.
     """
 
     defence: str
@@ -72,6 +88,7 @@ class PanelReport:
     gain_left: float | None = None
     sweep: dict[str, float] = field(default_factory=dict)
     external_passes: int = 0
+    training: dict[str, TrainingCost] = field(default_factory=dict)
 
 
 def panel(
@@ -91,34 +108,47 @@ def panel(
 ) -> PanelReport:
     """Attack a defended network of :func:`unlearnable.train` in all the ways that its kind of defence calls for.
 
-    external: the checkpoint that it was trained with, for one behind a transformation. baseline: another checkpoint to
-    compare with. budget: of the attacks; L∞ 8/255 if not given. queries: answers to each picture, of the attacks that
-    see nothing else. samples: gradients to a step where answers are random.
+    external: the checkpoint that it was trained with, for one behind a transformation. baseline: that of a network to
+    compare with, which is not defended. budget: of the attacks; L∞ 8/255 if not given. queries: answers to each
+    picture, of the attacks that see nothing else. samples: gradients to a step where answers are random.
 
     Raises InputError for whatever the caller can mend; a network that is not defended among it.
     """
     budget = budget or Linf.of_255(8)
     network, about = load_network(Path(checkpoint))
-    spec = about.training.get("transform")
-    if spec is None and not strengths(network):
+    made = transformation_of(about, external)
+    if made is None and not about.noise:
         found = "one with neither"
         raise expected("a network with noise or a transformation", found, "attack plain ones by --attack autoattack")
     data = load(source, size=about.size, limit=limit)
     check_pictures(data, about, source)
     place = local_device(device or default_device())
     network = _ready(network, place)
-    other = None
+    other, about_both = None, {"network": about}
     if baseline is not None:
         other, beside = load_network(Path(baseline))
         check_pictures(data, beside, source)
+        if beside.noise or "transform" in beside.training:
+            found = "one with noise on its weights" if beside.noise else "one behind a transformation"
+            raise expected("a baseline that is not defended", found, "train one without: --recipe adversarial")
         other = _ready(other, place)
+        about_both["baseline"] = beside
     options: dict[str, Any] = {"budget": budget, "baseline": other, "samples": samples, "seed": seed}
     options |= {"precision": for_testing(precision), "progress": progress}
-    if spec is None:
+    costs = {name: TrainingCost.of(one) for name, one in about_both.items() if "gradients" in one.training}
+    if made is None:
         noisy = noise_panel(network, data.images, data.labels, **options)
         known = {f"baseline, {name}": Spread.of([share]) for name, share in noisy.baseline.items()}
-        return PanelReport("noise", str(budget), len(data), noisy.accuracies, known, noisy.gain, noisy.gain_left)
-    made = _transformation_of(spec, external)
+        return PanelReport(
+            "noise",
+            str(budget),
+            len(data),
+            noisy.accuracies,
+            known,
+            gain=noisy.gain,
+            gain_left=noisy.gain_left,
+            training=costs,
+        )
     asked = adaptive_panel(
         *(network, _ready(made.network[0], place), made.transformation, data.images, data.labels),
         queries=queries,
@@ -132,11 +162,21 @@ def panel(
         asked.baselines,
         sweep={f"{radius:g}": share for radius, share in asked.sweep.items()},
         external_passes=asked.external_passes,
+        training=costs,
     )
 
 
-def _transformation_of(spec: dict[str, Any], external: str | os.PathLike[str] | None) -> AdversarialTransformation:
-    """Build the transformation that a network was trained behind. Raises InputError for another external network."""
+def transformation_of(about: Network, external: str | os.PathLike[str] | None) -> AdversarialTransformation | None:
+    """Build the transformation that a network was trained behind; None where it was trained behind none.
+
+    Raises InputError for another external network than in training, and for one where there was none.
+    """
+    spec = about.training.get("transform")
+    if spec is None:
+        if external is not None:
+            found = "one that was trained behind none"
+            raise expected("a network behind a transformation, with --external", found, "leave --external out")
+        return None
     options = {name: value for name, value in spec.items() if name not in ("name", "external", "budget")}
     file = None if external is None else Path(external)
     made = AdversarialTransformation(external=file, budget=parse(spec["budget"]), **options)

@@ -102,6 +102,9 @@ def evaluate(
     if figures is not None and not (chosen or corruptions):
         raise expected("attacks or corruptions to draw figures of", "neither", "name an attack, or add --corruptions")
     network, about = load_network(Path(checkpoint))
+    if "transform" in about.training:
+        behind = "one behind a transformation, which makes others of them"
+        raise expected("a network that is shown pictures as they are", behind, "ask it with --panel and --external")
     for attack in chosen.values():
         attack.check(len(about.class_names))
     data = load(source, size=about.size, limit=limit)

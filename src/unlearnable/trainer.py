@@ -39,6 +39,7 @@ class TrainReport:
     checkpoint: the file with the network. report: the page, where one was asked for.
     seconds: of training, an interrupted run's of before among them; without loading, judging epochs, and testing.
     gradients: pictures passed forward and backward, attacks included; those to judge epochs by are not.
+        external_gradients: those that a transformation took, of its external network.
     best_epoch: the one that was kept, where pictures were held out of training to choose by; held_out: share of those
         that it names rightly, judged_by: under this attack, None for none; held_out_pictures: how many there are.
     clean_accuracy: share of the test pictures named rightly, with its 95 % interval (Wilson).
@@ -55,6 +56,7 @@ class TrainReport:
     interval: tuple[float, float]
     seconds: float
     gradients: int
+    external_gradients: int = 0
     best_epoch: int | None = None
     held_out: float | None = None
     judged_by: str | None = None
@@ -117,6 +119,8 @@ def train(
         raise expected(f"weights to start {recipe} from", "none", "name a checkpoint with --weights")
     if out.is_dir():
         raise expected("a file to write the checkpoint to", f"the folder {out}", f"name {out / 'network.safetensors'}")
+    if transform is None and external is not None:
+        raise expected("--transform with --external", "none", "add --transform adversarial, or leave --external out")
     if transform is not None and hold_out is not None:
         remedy = "leave one out: held-out pictures would be judged untransformed"
         raise expected("either --transform or --hold-out", "both", remedy)
@@ -169,6 +173,8 @@ def train(
     told = {name: str(value) if isinstance(value, Budget) else value for name, value in (options or {}).items()}
     about = {"recipe": recipe, "options": told, "seed": seed, **made.spec(), "data": data.fingerprint()}
     about |= {"history": trained.history, "splits": trained.splits, "hold_out": hold_out}
+    of_external = 0 if transformed is None else transformed.steps * len(data) * made.epochs
+    about |= {"gradients": trained.gradients, "external_gradients": of_external}
     if transformed is not None:
         about["transform"] = transformed.spec()
     if is_first():
@@ -192,6 +198,7 @@ def train(
         interval=accuracy.interval(),
         seconds=sum(epoch.seconds for epoch in trained.history),
         gradients=trained.gradients,
+        external_gradients=of_external,
         best_epoch=None if chosen is None else chosen.number,
         held_out=None if chosen is None else chosen.held_out,
         judged_by=None if chosen is None or judge is None else f"pgd{judge.steps}, {judge.budget}",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unlearnable.cli.common import Device, Json, Limit, Precision, TrainingSeed, needing, print_json, telling
+from unlearnable.errors import expected
 
 if TYPE_CHECKING:
     from unlearnable.evaluator import EvaluateReport
@@ -60,6 +61,17 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Test a trained network: clean, attacked, on corruptions."""
+    _check(
+        panel=panel,
+        apart={
+            "--attack": attack,
+            "--corruptions": corruptions,
+            "--corruption-files": corruption_files,
+            "--figures": figures,
+            "--certify": certify,
+        },
+        within={"--external": external, "--baseline": baseline},
+    )
     if panel:
         from unlearnable.cli.panel import show_panel
 
@@ -126,6 +138,14 @@ def evaluate(
         _tell_corruptions(report)
     if report.figures:
         typer.echo(f"Drew {len(report.figures)} figures, each as PDF and PNG, in {figures}.")
+
+
+def _check(*, panel: bool, apart: dict[str, object], within: dict[str, object]) -> None:
+    """Raise InputError for an option that does nothing beside the panel, or without it."""
+    for name, value in (apart if panel else within).items():
+        if value:
+            wanted, found = ("no --panel", "both") if panel else ("--panel", "none")
+            raise expected(f"{wanted} with {name}", found, f"leave {'one' if panel else name} out")
 
 
 def _tell_corruptions(report: "EvaluateReport") -> None:

@@ -30,6 +30,9 @@ def show_panel(report: "PanelReport", *, json: bool) -> None:
         typer.echo(f"EOT leaves {100 * report.gain_left:.0f} % of the gain.")
     if report.external_passes:
         typer.echo(f"An answer costs {report.external_passes} passes of the external network, forward and backward.")
+    for name, cost in report.training.items():
+        behind = f" and {cost.external_gradients:,} of the external network" * bool(cost.external_gradients)
+        typer.echo(f"Training the {name} took {cost.gradients:,} passes{behind}, in {cost.seconds:.0f} s.")
 
 
 def _percent(spread: "Spread") -> str:

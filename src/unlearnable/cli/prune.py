@@ -18,6 +18,9 @@ def prune(
     sparsity: Annotated[float, typer.Option("--sparsity", metavar="S", help="Share of weights to cut off, 0 to 1.")],
     out: Annotated[Path, typer.Option("--out", metavar="CKPT", help="The checkpoint to write, safetensors.")],
     epochs: Annotated[int, typer.Option("--epochs", metavar="N", help="Training afterwards.")] = 0,
+    external: Annotated[
+        Path | None, typer.Option("--external", metavar="CKPT", help="The network that it was trained to stand behind.")
+    ] = None,
     limit: Limit = None,
     seed: TrainingSeed = 0,
     device: Device = None,
@@ -36,6 +39,7 @@ def prune(
             sparsity=sparsity,
             out=out,
             epochs=epochs,
+            external=external,
             limit=limit,
             seed=seed,
             device=device,

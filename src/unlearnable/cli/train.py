@@ -134,11 +134,12 @@ def train(
         print_json(report)
         return
     low, high = report.interval
+    behind = f", and {report.external_gradients:,} through the external network" * bool(report.external_gradients)
     how = f"{report.recipe} and {report.accelerate}" if report.accelerate else report.recipe
     typer.echo(
         f"Trained {report.model} with {how} for {report.epochs} epoch{'s' * (report.epochs != 1)}"
         f" in {report.seconds:.0f} s"
-        f" ({report.gradients:,} pictures forward and backward)."
+        f" ({report.gradients:,} pictures forward and backward{behind})."
     )
     if report.held_out is not None:
         under = f", under {report.judged_by}" if report.judged_by else ""

@@ -66,8 +66,12 @@ class AdversarialTransformation(Countermeasure):
 
     @cached_property
     def network(self) -> tuple[nn.Module, Network]:
-        """The external network, and what it is. Raises InputError where there is none."""
-        return load_network(self._file())
+        """The external network, and what it is. Raises InputError for none, and for one that answers at random."""
+        network, about = load_network(self._file())
+        if about.noise:
+            found = f"noise on those of {self.external}"
+            raise expected("an external network without noise on its weights", found, "name one trained without")
+        return network, about
 
     def every_batch(self, classes: int) -> BatchChange:
         external, about = self.network

@@ -6,6 +6,7 @@ Croce and others (ICML 2022, arXiv 2202.13711) ask of defences of this kind. Wha
 picture.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -20,6 +21,7 @@ from unlearnable.attacks.reparameterised import Reparameterised
 from unlearnable.attacks.transformation import Transformation, Transformed
 from unlearnable.budgets import Budget, Linf
 from unlearnable.training.precision import Precision
+from unlearnable.training.rsr.noise import strengths
 from unlearnable.training.withstanding import Spread, withstood
 
 _DRAWS: Final = 5  # of a random transformation
@@ -82,23 +84,26 @@ def adaptive_panel(
 
     images: (count, height, width, channels) uint8. labels: (count,). baseline: a network to compare with, such as one
     adversarially trained at the same cost. queries: of Square; NES takes as many. samples: gradients to a step where
-    the transformation is random, and under mere noise. sweep: whether to attack at other radii, too.
+    the transformation is random or the classifier has noise on its weights, and under mere noise. sweep: whether to
+    attack at other radii, too.
     """
     composed, known, unrolled = (
         Transformed(classifier, external, transformation, backward) for backward in ("none", "identity", "unrolled")
     )
-    draws = _DRAWS if transformation.random else 1
+    noisy = bool(strengths(classifier))
+    random = noisy or transformation.random
+    draws = _DRAWS if random else 1
     pgd = PGD(budget=budget, steps=_STEPS)
     mean = EOTPGD(budget=budget, steps=_STEPS, samples=samples)
-    climb = mean if transformation.random else pgd
+    climb, alone = mean if random else pgd, mean if noisy else pgd
     nes = NES(budget=budget, steps=max(1, queries // 50), pairs=25, deviation=0.01)
     asked: dict[str, tuple[Attack, nn.Module]] = {
         "pgd20": (pgd, composed),
         "bpda": (climb, known),
         "unrolled": (climb, unrolled),
-        "transfer-classifier": (pgd, classifier),
+        "transfer-classifier": (alone, classifier),
         "transfer-external": (pgd, external),
-        "transfer-both": (pgd, Both(classifier, external)),
+        "transfer-both": (alone, Both(classifier, external)),
         "reparameterised": (Reparameterised(budget=budget), composed),
         "square": (Square(budget=budget, queries=queries), composed),
         "nes": (nes, composed),
@@ -106,13 +111,14 @@ def adaptive_panel(
     noise = Transformed(classifier, external, Transformation(budget=transformation.budget, steps=0, random_start=True))
     noise.backward = "identity"
     others: dict[str, tuple[nn.Module, Attack, int]] = {
-        "fed plain": (classifier, pgd, 1),
+        "fed plain": (classifier, alone, _DRAWS if noisy else 1),
         "noise": (noise, mean, _DRAWS),
     }
     if baseline is not None:
         others["baseline"] = (baseline, pgd, 1)
     options: dict[str, Any] = {"images": images, "labels": labels, "seed": seed, "precision": precision}
-    total, done = len(asked) + len(others), 0
+    radii = _radii(budget) if sweep else []
+    total, done = len(asked) + len(others) + len(radii), 0
 
     def tell() -> None:
         nonlocal done
@@ -131,28 +137,20 @@ def adaptive_panel(
         baselines[f"{name}, clean"] = withstood(network, None, seeds=count, **options)
         baselines[f"{name}, pgd20"] = withstood(network, attack, seeds=count, **options)
         tell()
-    return AdaptivePanel(
-        _spreads(found | {"worst": worst}),
-        _spreads(baselines),
-        _sweep(composed, known, climb, draws, options) if sweep else {},
-        transformation.steps,
-    )
+    swept: dict[float, float] = {}
+    for radius in radii:
+        if 0 not in swept.values():
+            attack = replace(climb, budget=type(budget)(radius))
+            swept[radius] = float(withstood(composed, attack, made_on=known, seeds=draws, **options).mean())
+        tell()
+    return AdaptivePanel(_spreads(found | {"worst": worst}), _spreads(baselines), swept, transformation.steps)
 
 
 def _spreads(found: dict[str, NDArray[np.bool_]]) -> dict[str, Spread]:
     return {name: Spread.of(right.mean(1).tolist()) for name, right in found.items()}
 
 
-def _sweep(
-    composed: nn.Module, known: nn.Module, climb: PGD, draws: int, options: dict[str, Any]
-) -> dict[float, float]:
-    """Attack at one radius after another, until nothing withstands."""
-    found: dict[float, float] = {}
-    most = 1.0 if isinstance(climb.budget, Linf) else np.inf
-    for times in _RADII:
-        radius = min(times * climb.budget.radius, most)
-        attack = replace(climb, budget=type(climb.budget)(radius))
-        found[radius] = float(withstood(composed, attack, made_on=known, seeds=draws, **options).mean())
-        if found[radius] == 0 or radius == most:
-            break
-    return found
+def _radii(budget: Budget) -> list[float]:
+    """Return the radii of the sweep, ascending; Linf ends at 1, where every picture can be made of every other."""
+    most = 1.0 if isinstance(budget, Linf) else math.inf
+    return sorted({min(times * budget.radius, most) for times in _RADII})

@@ -13,8 +13,13 @@ from safetensors import safe_open
 import unlearnable
 from tests.cli.test_cli import run
 from tests.test_trainer import folders as folders
+from unlearnable.budgets import Linf
+from unlearnable.compression import recipe_of
+from unlearnable.defence import panel
 from unlearnable.errors import InputError
-from unlearnable.training.checkpoint import load_network
+from unlearnable.training.bullettrain import BulletTrain
+from unlearnable.training.checkpoint import Network, load_network
+from unlearnable.training.recipes import named
 from unlearnable.training.rsr.noise import noise_off, strengths
 
 
@@ -105,4 +110,17 @@ def test_bad_input(noisy: Path, folders: tuple[Path, Path], tmp_path: Path) -> N
         unlearnable.prune(noisy, folders[0], test=folders[1], sparsity=0.5, out=tmp_path / "x", epochs=-1)
     with pytest.raises(InputError, match="channel pictures of the 2 classes it was trained on, found 3 channels and 1"):
         unlearnable.prune(noisy, folders[0] / "dark", test=folders[1], sparsity=0.5, out=tmp_path / "x")
+    with pytest.raises(InputError, match=f"expected a file to write the checkpoint to, found the folder {tmp_path}"):
+        unlearnable.prune(noisy, folders[0], test=folders[1], sparsity=0.5, out=tmp_path)
+    with pytest.raises(InputError, match="expected a network behind a transformation, with --external, found one"):
+        panel(noisy, folders[1], external=noisy)
+    with pytest.raises(InputError, match="expected a baseline that is not defended, found one with noise on its"):
+        panel(noisy, folders[1], baseline=noisy)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pruning_goes_by_the_recipe_of_the_training() -> None:
+    made = named("trades", epochs=3, beta=2.0, budget=Linf.of_255(4), accelerate=BulletTrain(), noise=True)
+    told = {"recipe": "trades", "options": {"epochs": 3, "beta": 2.0, "budget": "Linf 4/255", "noise": True}}
+    about = Network(model="resnet9-w16", class_names=("a", "b"), channels=3, size=8, training=told | made.spec())
+    assert recipe_of(about) == made
