@@ -104,6 +104,12 @@ def test_what_was_held_out_and_how_pictures_were_sorted() -> None:
     assert 'x1="33.33%"' in text  # of four epochs, the second
 
 
+def test_what_a_transformation_cost_is_told_apart() -> None:
+    told = "attacks included; 64,000 through the external network"
+    assert told in Page(page(report(external_gradients=64000), About(**ABOUT))).text
+    assert "external" not in Page(page(report(), About(**ABOUT))).text
+
+
 def test_without_a_command_none_is_told() -> None:
     assert "To have it all again" not in page(report(), About(**ABOUT | {"command": None}))
 

@@ -99,13 +99,14 @@ def _facts(run: "TrainReport", about: About) -> list[tuple[str, str]]:
     threads, colour = about.machine["threads"], "grey" if channels == 1 else "in colour"
     software = {name: value for name, value in about.machine.items() if name not in ("processor", "system", "threads")}
     held = f", and {run.held_out_pictures:,} held out of training" if run.held_out_pictures else ""
+    external = f"; {run.external_gradients:,} through the external network" if run.external_gradients else ""
     found = {
         "Network": f"{run.model}, {about.parameters:,} parameters",
         "Training pictures": f"{about.pictures:,} of {width} x {height} pixels, {colour}{held}",
         "Test pictures": f"{about.test_pictures:,}",
         "Seed": str(about.seed),
         "Cost": f"{run.gradients:,} pictures passed forward and backward: {passes:.2f} times each picture an epoch, "
-        "attacks included",
+        f"attacks included{external}",
         "Time": f"{seconds:,.0f} seconds of training",
         "Arithmetic": about.precision,
         "Machine": ", ".join(
