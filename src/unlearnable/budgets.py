@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_NOTHING: Final = 1e-30  # squares of lengths below any that counts
 _GREY_LEVELS: Final = 255
 _NUMBER: Final = r"\d*\.?\d+(?:e-?\d+)?"
 _BUDGET: Final = re.compile(
@@ -131,4 +132,5 @@ def parse(text: str) -> Budget:
 
 def _length(change: "Tensor") -> "Tensor":
     """Measure the Euclidean length of each picture's change: (count, 1, ...)."""
-    return (change * change).sum(tuple(range(1, change.ndim)), keepdim=True).sqrt()
+    squares = (change * change).sum(tuple(range(1, change.ndim)), keepdim=True)
+    return squares.clamp(min=_NOTHING).sqrt()  # whose derivative at 0 is infinite

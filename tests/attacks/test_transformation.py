@@ -133,6 +133,20 @@ def test_what_an_attack_is_told_of_the_gradient() -> None:
     assert external.first.weight.requires_grad
 
 
+@pytest.mark.parametrize("budget", [Linf(0.1), L2(0.5)], ids=str)
+@pytest.mark.parametrize("scale", [30, 1000, 100000])
+def test_an_external_network_that_is_sure_does_not_stop_the_unrolled_attack(scale: int, budget: Linf | L2) -> None:
+    torch.manual_seed(0)
+    classifier, external, images = Smooth(), Smooth(), pictures(8, 2, 0.3, 0.7)
+    with torch.no_grad():
+        external.second.weight *= scale  # its answers' cross-entropy is 0 in float32
+    network = Transformed(classifier, external, Transformation(budget=budget, steps=3), "unrolled")
+    given = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(given).square().sum(), given)
+    assert gradient.isfinite().all()
+    assert (gradient.flatten(1).abs().amax(1) > 0).all()
+
+
 def test_training_behind_it_trains_the_classifier_alone() -> None:
     network = Transformed(convolutional(), convolutional(), Transformation(steps=2))
     network(pictures(4)).sum().backward()

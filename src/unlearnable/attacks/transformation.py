@@ -26,6 +26,7 @@ Backward = Literal["none", "identity", "unrolled"]
 Wagner, ICML 2018), or the derivative of all its steps."""
 
 _SOFTNESS: Final = 0.1  # of the surrogate of the sign, in mean sizes of a picture's gradient
+_FLAT: Final = 1e-15  # mean size of a gradient below which its direction has no derivative that float32 can hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +125,14 @@ class Transformation:
         return drawn.to(logits.device)
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        """Return a step's direction, with the derivative of one that turns smoothly where the sign jumps."""
+        """Return a step's direction, with the derivative of one that turns smoothly where the sign jumps.
+
+        Where the external network is so sure that its gradient all but vanishes, the derivative is none.
+        """
+        size = gradient.detach().abs().flatten(1).mean(1)[:, None, None, None]
+        gradient = torch.where(size > _FLAT, gradient, gradient.detach())
         if not isinstance(self.budget, Linf):
             return self.budget.step(gradient)
-        size = gradient.detach().abs().flatten(1).mean(1)[:, None, None, None]
         soft = gradient / (gradient.abs() + _SOFTNESS * size + torch.finfo(gradient.dtype).tiny)
         return soft + (self.budget.step(gradient) - soft).detach()
 
