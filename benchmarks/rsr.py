@@ -303,7 +303,7 @@ def gains(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
     """Word the points won over PGD-AT of the same seed; and what share of those under PGD-20 is left under EOT."""
     words = [f"clean {spread([100 * (row['clean'] - at['clean']) for row, at in pairs])}"]
     means = {}
-    for name in ("pgd20", "eot-pgd20", "pgd20, noise off", "worst"):
+    for name in ("pgd20", "eot-pgd20", "transfer-noise-off", "pgd20, noise off", "worst"):
         if all(name in row["accuracies"] for row, _ in pairs):
             won = [100 * (row["accuracies"][name] - at["accuracies"]["pgd20"]) for row, at in pairs]
             words.append(f"{name} {spread(won)}")

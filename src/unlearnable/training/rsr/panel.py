@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from unlearnable.attacks import PGD, Attack, AutoAttack, fgsm
 from unlearnable.attacks.eot import EOTPGD
@@ -31,8 +31,9 @@ class NoisePanel:
 
     accuracies: by name of what the network was asked under: ``clean`` as the pictures are; ``fgsm``, ``pgd7`` and
         ``pgd20`` with new noise in every pass; ``eot-pgd20`` along mean gradients; ``autoattack-rand``; ``transfer``,
-        PGD-20 on the baseline. ``clean, noise off`` and ``pgd20, noise off``: the network without noise, attacked as
-        that. ``worst``: what withstands all attacks on the noisy network, picture by picture, in each draw.
+        PGD-20 on the baseline; ``transfer-noise-off``, PGD-20 on the network itself without its noise.
+        ``clean, noise off`` and ``pgd20, noise off``: the network without noise, attacked as that. ``worst``: what
+        withstands all attacks on the noisy network, picture by picture, in each draw.
     baseline: a network without noise trained otherwise alike, ``clean`` and under the same attacks; empty without one.
     gain: what the noise seems to add to the baseline under PGD-20, and under EOT; None without one.
     gain_left: what share of the one the other is; None without a baseline, or without a gain.
@@ -42,6 +43,20 @@ class NoisePanel:
     baseline: dict[str, float]
     gain: tuple[float, float] | None = None
     gain_left: float | None = None
+
+
+class Quiet(nn.Module):
+    """A network without the noise on its weights, beside the same network with it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map pictures (count, channels, height, width), 0 to 1, to logits (count, classes)."""
+        with noise_off(self.network):
+            logits: Tensor = self.network(images)
+        return logits
 
 
 def noise_panel(
@@ -81,7 +96,7 @@ def noise_panel(
         on["autoattack-rand"] = AutoAttack(budget=budget, version="rand")
     options: dict[str, Any] = {"images": images, "labels": labels, "seed": seed, "precision": precision}
     known_under = ("fgsm", "pgd7", "pgd20")
-    total, done = len(on) + 1 + (0 if baseline is None else len(known_under) + 1), 0
+    total, done = len(on) + 2 + (0 if baseline is None else len(known_under) + 1), 0
 
     def tell() -> None:
         nonlocal done
@@ -104,6 +119,9 @@ def noise_panel(
         found["transfer"] = withstood(network, pgd, made_on=baseline, seeds=seeds, **options)
         worst = worst & found["transfer"]
         tell()
+    found["transfer-noise-off"] = withstood(network, pgd, made_on=Quiet(network), seeds=seeds, **options)
+    worst = worst & found["transfer-noise-off"]
+    tell()
     with noise_off(network):
         found["clean, noise off"] = withstood(network, None, **options)
         found["pgd20, noise off"] = withstood(network, pgd, **options)
