@@ -20,7 +20,7 @@ from unlearnable.pictures.manifest import Manifest
 from unlearnable.pictures.source import open_source
 from unlearnable.protections import protections
 from unlearnable.protections.quality_budget import median_at_least, strongest
-from unlearnable.protections.stack import LAYERS, Stack, parse
+from unlearnable.protections.stack import LAYERS, MADE, Stack, parse
 from unlearnable.settling import sampled, settled, ssims
 
 BUDGETED = {"method": "stack", "workers": 0}
@@ -83,7 +83,7 @@ def test_what_is_left_out_of_a_sample_makes_it_less_certain():
     assert median_at_least(values, 100) == 49 > median_at_least(values, 120) > median_at_least(values, 10_000)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in MADE])
 def test_a_layer_at_a_share_of_its_strength_changes_less(name, key, rng):
     images = np.stack([np.asarray(draw_picture(rng, 32, 32)) for _ in range(6)])
     labels, ids = np.arange(6) % 3, [str(n) for n in range(6)]
@@ -103,6 +103,14 @@ def test_a_layer_at_a_share_of_its_strength_changes_less(name, key, rng):
 def test_kernels_and_distances_are_scaled_too():
     given = protections.create("cuda", kernel_size=9, min_distance=0.04).scaled(0.5)
     assert (given.blur, given.min_distance, given.kernel_size) == (0.03, 0.02, 9)
+
+
+@pytest.mark.parametrize(("share", "radius", "inner"), [(1, 8, 4), (0.5, 4, 2), (0.3, 2, 1), (0.01, 1, 0.5)])
+def test_noise_is_scaled_by_whole_grey_levels_and_what_it_withstands_with_it(share, radius, inner):
+    for name in MADE:
+        scaled = protections.create(name).scaled(share)
+        assert scaled.radius == radius
+        assert getattr(scaled, "inner_radius", inner) == inner
 
 
 def test_a_stack_is_scaled_layer_by_layer():

@@ -1,6 +1,8 @@
 """How a run comes by its perturbation: drawn from the key, made from the pictures, or read from a file."""
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 import unicodedata
@@ -20,11 +22,13 @@ from unlearnable.pictures.destination import writing
 from unlearnable.pictures.folder import Folder
 from unlearnable.pictures.samples import Samples
 from unlearnable.pictures.source import Containers, Payload, payloads
+from unlearnable.pictures.store import Entry
 from unlearnable.protections.base import Perturbation, Protection
 from unlearnable.protections.convolution import Convolution, ReferenceSeed
 from unlearnable.protections.error_minimizing import AdditiveNoise
 from unlearnable.protections.noise import Noise
 from unlearnable.protections.settings import Status
+from unlearnable.protections.stack import Stack, Stacked
 
 _CANVAS: Final = (8, 64)  # pixels that the side of the canvas is chosen between, if it is not named
 _LOOK_PICTURES: Final = 32  # that noise is made for where it is only to be looked at
@@ -57,8 +61,13 @@ class NoiseFiles:
         """The folder that noise in the making is written down in."""
         return self.manifest.with_name(self.manifest.name + ".noise-run")
 
-    def keep(self, noise: Noise) -> Noise:
+    def keep(self, perturbation: Perturbation) -> Perturbation:
         """Put noise that was made, or comes from another run, in its place; how it was made is not needed any more."""
+        if isinstance(perturbation, Stacked) and perturbation.noise is not None:
+            return perturbation.with_noise(self._keep(perturbation.noise))
+        return self._keep(perturbation) if isinstance(perturbation, Noise) else perturbation
+
+    def _keep(self, noise: Noise) -> Noise:
         if noise.path != self.noise:
             with writing(self.noise):
                 if noise.path is not None and noise.path.parent == self.state:
@@ -68,6 +77,31 @@ class NoiseFiles:
             noise = Noise.load(self.noise)
         shutil.rmtree(self.state, ignore_errors=True)
         return noise
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """What layers make of the pictures before noise is made for them."""
+
+    layers: Perturbation
+
+    @property
+    def digest(self) -> str:
+        """Tell these layers from others, and nothing about them."""
+        return hashlib.sha256(json.dumps(self.layers.digests(), sort_keys=True).encode()).hexdigest()
+
+    def __call__(self, samples: Samples, entry: Entry) -> Samples:
+        """Apply them to one picture."""
+        label = np.array([self.layers.class_names.index(entry.label)])
+        out: Samples = self.layers.apply(samples[None], label, [entry.id])[0]
+        return out
+
+
+def made_noise(protection: Protection) -> AdditiveNoise | None:
+    """Return what makes the noise of a protection from the pictures: itself, or a layer of it; None if nothing does."""
+    if isinstance(protection, Stack):
+        return protection.made
+    return protection if isinstance(protection, AdditiveNoise) else None
 
 
 def fitted(
@@ -90,26 +124,29 @@ def fitted(
 
     Raises InputError for noise that does not fit, and whatever making it raises.
     """
-    if not isinstance(protection, AdditiveNoise):
+    method = made_noise(protection)
+    if method is None:
         return _drawn(protection, names, key)
     if files.noise.exists():
         if not resumed and (given is None or not os.path.samefile(given, files.noise)):
             remedy = "name it with --noise to use it, or move it away"
             raise expected("no noise of an earlier run beside a new manifest", str(files.noise), remedy)
-        return _fitting(Noise.load(files.noise), protection, names)
-    if given is not None:
-        return _fitting(Noise.load(given), protection, names)
-    data = _canvases(protection, pictures, classes)
-    return protection.fit(data, _secret(key), state=files.state, progress=progress)
+        noise = _fitting(Noise.load(files.noise), method, names)
+    elif given is not None:
+        noise = _fitting(Noise.load(given), method, names)
+    else:
+        data = _canvases(method, pictures, classes, _before(protection, names, key))
+        noise = method.fit(data, _secret(key), state=files.state, progress=progress)
+    return _around(noise, protection, key)
 
 
 def again(protection: Protection, names: Sequence[str], key: Key | ReferenceSeed, files: NoiseFiles) -> Perturbation:
     """Return the perturbation that a finished run had. Raises InputError where its noise is gone."""
-    if not isinstance(protection, AdditiveNoise):
+    if made_noise(protection) is None:
         return _drawn(protection, names, key)
     if not files.noise.exists():
         raise expected("the noise of this run", f"nothing at {files.noise}", "put it back beside the manifest")
-    return Noise.load(files.noise)
+    return _around(Noise.load(files.noise), protection, key)
 
 
 def to_look_at(
@@ -122,12 +159,30 @@ def to_look_at(
     given: Path | None,
 ) -> Perturbation:
     """Return a perturbation that looks like that of a run: noise is made in a few steps, for some of each class."""
-    if not isinstance(protection, AdditiveNoise):
+    method = made_noise(protection)
+    if method is None:
         return _drawn(protection, names, key)
     if given is not None:
-        return _fitting(Noise.load(given), protection, names)
-    few = _canvases(protection, pictures, classes, limit=max(_LOOK_PICTURES, 2 * len(names)))
-    return replace(protection, steps=_LOOK_STEPS, batch_size=_LOOK_PICTURES).fit(few, _secret(key))
+        noise = _fitting(Noise.load(given), method, names)
+    else:
+        before, limit = _before(protection, names, key), max(_LOOK_PICTURES, 2 * len(names))
+        few = _canvases(method, pictures, classes, before, limit=limit)
+        noise = replace(method, steps=_LOOK_STEPS, batch_size=_LOOK_PICTURES).fit(few, _secret(key))
+    return _around(noise, protection, key)
+
+
+def _before(protection: Protection, names: Sequence[str], key: Key | ReferenceSeed) -> Perturbation | None:
+    """Return the layers that lie below the noise of a stack; None where there are none."""
+    below = protection.below() if isinstance(protection, Stack) else None
+    return None if below is None else _drawn(below, names, key)
+
+
+def _around(noise: Noise, protection: Protection, key: Key | ReferenceSeed) -> Perturbation:
+    """Return noise, or the stack that it is a layer of."""
+    if not isinstance(protection, Stack):
+        return noise
+    check_distinct(noise.class_names)
+    return protection.fit(noise, _secret(key), noise=noise)
 
 
 def _drawn(protection: Protection, names: Sequence[str], key: Key | ReferenceSeed) -> Perturbation:
@@ -155,23 +210,31 @@ def _secret(key: Key | ReferenceSeed) -> Key:
 
 
 def _canvases(
-    method: AdditiveNoise, pictures: Folder | Containers, classes: str, *, limit: int | None = None
+    method: AdditiveNoise,
+    pictures: Folder | Containers,
+    classes: str,
+    before: Perturbation | None,
+    *,
+    limit: int | None = None,
 ) -> Dataset:
     """Cut a canvas out of every picture, as it is stored: not turned upright, since noise is added to stored pixels.
 
-    limit: of pictures, the first of each class in turn.
+    before: layers, which are applied to the whole picture first. limit: of pictures, the first of each class in turn.
     """
     with needing("train"):  # said before pictures are gone through
         import_module("unlearnable.protections._bilevel")
-    side = _side(pictures) if method.size is None else method.size
-    return load(pictures.root, classes=classes, size=side, limit=limit, turned=False)
+    change = None if before is None else _Applied(before)
+    side = canvas(method, pictures)
+    return load(pictures.root, classes=classes, size=side, limit=limit, turned=False, change=change)
 
 
-def _side(pictures: Folder | Containers) -> int:
-    """Choose a canvas: the shorter side of the first picture that can be read, from 8 to 64 pixels.
+def canvas(method: AdditiveNoise, pictures: Folder | Containers) -> int:
+    """Return the side of the canvas: as named, or the shorter side of the first picture that can be read, 8 to 64.
 
     Raises InputError where none can be read.
     """
+    if method.size is not None:
+        return method.size
     least, most = _CANVAS
     for _, payload in payloads(pictures, (entry for entry, _ in pictures.scan() if entry.error is None)):
         with contextlib.suppress(codec.PictureError, OSError):

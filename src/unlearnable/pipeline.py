@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 import unlearnable
 from unlearnable.errors import InputError, expected
-from unlearnable.fitting import NoiseFiles, NoiseProgress, again, fitted, to_look_at
+from unlearnable.fitting import NoiseFiles, NoiseProgress, again, fitted, made_noise, to_look_at
 from unlearnable.keys import Key
 from unlearnable.pictures import codec
 from unlearnable.pictures.colour_difference import colour_difference
@@ -34,8 +34,7 @@ from unlearnable.pictures.store import Block, Container
 from unlearnable.protections import protections
 from unlearnable.protections.base import ROUNDING, Perturbation, Protection
 from unlearnable.protections.convolution import Convolution, ReferenceSeed
-from unlearnable.protections.error_minimizing import AdditiveNoise
-from unlearnable.protections.noise import Noise
+from unlearnable.protections.stack import Stack
 from unlearnable.settling import settled
 from unlearnable.workers import Lost, Pool, cores
 
@@ -96,6 +95,7 @@ def protect(
     strict: bool = False,
     progress: Progress | None = None,
     noise_progress: NoiseProgress | None = None,
+    budget_progress: Progress | None = None,
 ) -> ProtectReport:
     """Protect the pictures of a source and write them, under the same names, to a destination.
 
@@ -120,6 +120,8 @@ def protect(
         others are written in the same way without protection.
     strict: stop at the first picture that cannot be protected. By default it is reported, and the others go on.
     progress: called with pictures done and pictures in all. noise_progress: called while noise is made.
+    budget_progress: called while strengths that a quality budget allows are searched for, with pictures measured and,
+        at most, to be measured.
 
     Raises InputError for whatever the caller can mend.
     """
@@ -151,7 +153,7 @@ def protect(
             "choose another, or name the manifest of the run that made it",
         )
     asked = protection.parameters()
-    protection = settled(protection, pictures, key, record)
+    protection = settled(protection, pictures, key, record, budget_progress)
     about = {
         "version": unlearnable.__version__,
         "key": f"reference seed {key.seed}" if isinstance(key, ReferenceSeed) else key.check_value,
@@ -201,8 +203,7 @@ def protect(
                 if not any(chosen):
                     raise expected("a fraction of one picture at least", f"{fraction} of {len(chosen)}", "raise it")
                 book.choose(chosen)
-            if isinstance(protection, AdditiveNoise):
-                assert isinstance(perturbation, Noise)  # noqa: S101 - for the type checker
+            if made_noise(protection) is not None:
                 perturbation = files.keep(perturbation)
         run = _Protecting(book, _Context(perturbation, format, quality, str(partial)), progress, strict=strict)
         with Pool(_protect_one, run.context, cores() if workers is None else workers) as pool:
@@ -220,7 +221,7 @@ def protect(
                     book.record_file(name, _file_digest(destination / name))
         counts = book.counts()
         psnr, ssim, colour = book.medians()
-        lossy, noise_kept = book.traced_by_number() if isinstance(perturbation, Noise) else (None, None)
+        shares = None if not perturbation.adds_noise else _noise_left(book, perturbation)
         failures = list(itertools.islice(book.failures(), _FAILURES))
     if not counts["protected"]:
         found = f"none among {counts['failed']} ({failures[0][0]!r}: {failures[0][1]})" if failures else "none chosen"
@@ -238,9 +239,9 @@ def protect(
         time.monotonic() - started,
         str(record),
         failures,
-        lossy,
-        noise_kept,
-        str(files.noise) if isinstance(protection, AdditiveNoise) else None,
+        None if shares is None else len(shares),
+        statistics.median(shares) if shares else None,
+        None if made_noise(protection) is None else str(files.noise),
         protection.parameters(),
         colour,
     )
@@ -254,9 +255,17 @@ def _created(method: str, options: Mapping[str, Any], key: Key | ReferenceSeed, 
     protection = protections.create(method, **options)
     if isinstance(key, ReferenceSeed) and not isinstance(protection, Convolution):
         raise expected("the method cuda with a reference seed", method, "use a key")
-    if noise is not None and not isinstance(protection, AdditiveNoise):
-        raise expected("a method that adds noise, with a noise file", method, "say --method, or leave --noise out")
+    if noise is not None and made_noise(protection) is None:
+        found = method if not isinstance(protection, Stack) else f"{method} without a layer of it"
+        remedy = "say --method, or leave --noise out"
+        raise expected("a method that makes noise, with a noise file", found, remedy)
     return protection
+
+
+def _noise_left(book: Manifest, perturbation: Perturbation) -> list[float]:
+    """Collect what is left of the noise of each picture that was stored with loss."""
+    shares = (perturbation.noise_left(trace) for trace in book.traces())
+    return [share for share in shares if share is not None]
 
 
 def default_manifest(destination: Path) -> Path:
@@ -388,11 +397,13 @@ def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tupl
         pixels, outcome = change(picture)
         data = codec.encode(picture, pixels, context.format, context.quality)
         if (
-            isinstance(context.perturbation, Noise)
+            context.perturbation.adds_noise
             and outcome.trace is not None
             and not codec.keeps_all(picture, pixels, context.format)
         ):
-            outcome = replace(outcome, trace=_share_kept(picture.pixels, pixels, codec.decode(data).pixels))
+            all_three = picture.pixels, pixels, codec.decode(data).pixels
+            trace = context.perturbation.traced_in_loss(outcome.trace, *all_three, job.label, job.row.id)
+            outcome = replace(outcome, trace=trace)
     except codec.PictureError as error:
         return _Answer(Outcome("failed", error=str(error)))
     except MemoryError:
@@ -402,15 +413,6 @@ def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tupl
         return _Answer(outcome, data)
     publish(data, os.path.join(context.partial, str(job.row.number)), job.target)
     return _Answer(outcome)
-
-
-def _share_kept(original: Samples, protected: Samples, stored: Samples) -> float:
-    """Return how much of a change is still there in what was stored: 1 for all, 0 for none of it."""
-    if stored.dtype != original.dtype:
-        original, protected = eight_bit(original), eight_bit(protected)
-    stored = stored[..., : original.shape[2]]  # grey comes back as colours from some formats
-    wanted, found = (these.astype(np.float64) - original for these in (protected, stored))
-    return float((found * wanted).sum() / max(1.0, np.square(wanted).sum()))
 
 
 def _measured(number: int, original: Samples, protected: Samples, trace: float | bytes | None) -> Outcome:
@@ -817,6 +819,7 @@ def preview(
     options: Mapping[str, Any] | None = None,
     classes: str = "folder",
     noise: str | os.PathLike[str] | None = None,
+    budget_progress: Progress | None = None,
 ) -> Path:
     """Draw a contact sheet: of one picture a class the original, the protected one and their difference.
 
@@ -838,7 +841,7 @@ def preview(
     names = class_order(pictures, {entry.label for entry, _ in pictures.scan() if entry.error is None})
     if not names:
         raise expected("pictures to protect", f"none in {source}", "check the path")
-    protection = settled(protection, pictures, key)
+    protection = settled(protection, pictures, key, progress=budget_progress)
     perturbation = to_look_at(protection, pictures, names, key, classes=classes, given=given)
     rows: dict[str, Row] = {}
     for id_, label, pixels in _readable(pictures, rows):

@@ -2,9 +2,10 @@
 
 import contextlib
 import heapq
+import math
 from bisect import insort
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -14,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from unlearnable.errors import expected
-from unlearnable.fitting import Names, check_distinct, decoded
+from unlearnable.fitting import Names, canvas, check_distinct, decoded
 from unlearnable.keys import Key
 from unlearnable.pictures import codec
 from unlearnable.pictures.folder import Folder
@@ -23,7 +24,9 @@ from unlearnable.pictures.samples import Samples
 from unlearnable.pictures.source import Containers, class_order, payloads
 from unlearnable.protections.base import Protection
 from unlearnable.protections.convolution import ReferenceSeed
-from unlearnable.protections.quality_budget import median_at_least, strongest
+from unlearnable.protections.error_minimizing import AdditiveNoise
+from unlearnable.protections.noise import Noise
+from unlearnable.protections.quality_budget import MEASUREMENTS, median_at_least, strongest
 from unlearnable.protections.stack import Stack
 from unlearnable.workers import cores
 
@@ -42,11 +45,16 @@ class Sampled:
 
 
 def settled(
-    protection: Protection, pictures: Folder | Containers, key: Key | ReferenceSeed, record: Path | None = None
+    protection: Protection,
+    pictures: Folder | Containers,
+    key: Key | ReferenceSeed,
+    record: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Protection:
     """Return a protection as it is fitted: a stack with a budget at the greatest strengths that meet it.
 
     record: the manifest. A run that it records goes on with the strengths that it has, whatever was added since.
+    progress: called with pictures measured and, at most, to be measured.
 
     Raises InputError for a budget that cannot be met.
     """
@@ -63,11 +71,23 @@ def settled(
     names = class_order(pictures, counts)
     check_distinct(names)
     sample = sampled(pictures, key)
+    side = None if unlimited.made is None else canvas(unlimited.made, pictures)
+    done, total = 0, MEASUREMENTS * len(sample)
 
     def measure(stack: Stack) -> float:
-        return median_at_least(ssims(stack, names, key, sample), counts.total())
+        nonlocal done
+        found = []
+        for ssim in ssims(stack, names, key, sample, side):
+            found.append(ssim)
+            done += 1
+            if progress is not None:
+                progress(min(done, total), total)
+        return median_at_least(found, counts.total())
 
-    return strongest(unlimited, protection.min_ssim, measure)
+    found = strongest(unlimited, protection.min_ssim, measure)
+    if progress is not None:
+        progress(total, total)
+    return found
 
 
 def sampled(pictures: Folder | Containers, key: Key) -> Sequence[Sampled]:
@@ -90,15 +110,34 @@ def sampled(pictures: Folder | Containers, key: Key) -> Sequence[Sampled]:
     return held
 
 
-def ssims(stack: Stack, names: Sequence[str], key: Key, sample: Sequence[Sampled]) -> list[float]:
-    """Measure what a stack leaves of each picture of a sample."""
+def ssims(
+    stack: Stack, names: Sequence[str], key: Key, sample: Sequence[Sampled], side: int | None = None
+) -> Iterator[float]:
+    """Measure what a stack leaves of each picture of a sample.
+
+    side: of the canvas of a layer whose noise is made from the pictures. Random signs stand in for that noise, which
+    would take a training for each strength: as loud as it can be at most.
+    """
     from unlearnable.pictures import quality
 
-    perturbation = stack.fit(Names(names), key)
+    noise = None
+    if stack.made is not None:
+        assert side is not None  # noqa: S101 - for the type checker
+        channels = 3 if any(one.pixels.shape[2] > 1 for one in sample) else 1
+        noise = _random(stack.made, names, key, (side, side, channels))
+    perturbation = stack.fit(Names(names), key, noise=noise)
 
     def measured(one: Sampled) -> float:
         label = np.array([names.index(one.label)])
         return quality.ssim(one.pixels, perturbation.apply(one.pixels[None], label, [one.id])[0])
 
     with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(measured, sample))
+        yield from pool.map(measured, sample)
+
+
+def _random(method: AdditiveNoise, names: Sequence[str], key: Key, shape: tuple[int, ...]) -> Noise:
+    """Draw noise of random signs, a pattern a class."""
+    radius = int(method.radius)
+    drawn = [key.stream("quality-noise", name).uniform(math.prod(shape)) < 0.5 for name in names]
+    patterns = np.where(np.stack(drawn), -radius, radius).astype(np.int8).reshape(-1, *shape)
+    return Noise(names, (), patterns[:0], patterns, radius=radius, method="random signs")

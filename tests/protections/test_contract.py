@@ -26,6 +26,7 @@ CASES = [  # a new protection is one row: its name and options that make it fast
     ("autoregressive", {"radius": 16}),
     ("stack", {}),
     ("stack", {"layers": "tone:strength=0.2,patches,cuda"}),
+    ("stack", {"layers": "cuda,sem:model=resnet9-w16:steps=2:noise_steps=2:batch_size=4,tone"}),
 ]
 IDS = [f"{n}.png" for n in range(6)]
 

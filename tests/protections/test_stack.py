@@ -1,12 +1,19 @@
 """Stacks: layers one over the other, and off again."""
 
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 
 from unlearnable import InputError
 from unlearnable.pictures import quality
+from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections import protections
-from unlearnable.protections.stack import LAYERS, PRESETS, Stack, Stacked
+from unlearnable.protections.error_minimizing import AdditiveNoise
+from unlearnable.protections.noise import Noise
+from unlearnable.protections.patches import Patches
+from unlearnable.protections.stack import LAYERS, MADE, PRESETS, Stack, Stacked, described, parse
 
 IDS = ["a", "b", "c"]
 
@@ -45,8 +52,8 @@ def test_noise_alone_comes_off_exactly(images, key):
     assert np.array_equal(stacked.restore(out, np.arange(3), IDS, traces), images)
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_every_layer_is_drawn_from_key_and_class_names(name, key):
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in MADE])
+def test_every_other_layer_is_drawn_from_key_and_class_names(name, key):
     assert type(protections.create(name).fit(Names, key)) is LAYERS[name]
 
 
@@ -70,16 +77,91 @@ def test_parameters_name_the_layers_with_all_their_options():
         assert described["layers"].count("strength=") == described["layers"].count("tone")
 
 
+def test_options_are_written_as_they_are_read():
+    words = "tap:preset=paper:model=some where/net.safetensors:steps=9:seed=0:radius=6.5:per=class:targeted=0"
+    (layer,) = Stack(layers=words).protections()
+    assert (layer[1].model, layer[1].per, bool(layer[1].targeted)) == ("some where/net.safetensors", "class", False)
+    assert described([layer]) == words
+    assert "targeted=1" in Stack(layers="tap").parameters()["layers"]
+    assert parse("sem:model=5:radius=6") == [("sem", {"model": "5", "radius": 6})]
+
+
+def test_the_noise_family_is_known():
+    made = {name for name in protections if issubclass(protections.builder(name), AdditiveNoise)}
+    assert made == set(MADE) == {name for name in LAYERS if LAYERS[name] is Noise} - {"patches"}
+
+
+def test_noise_is_made_from_what_the_layers_before_it_leave(key, rng):
+    images = rng.integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
+    data = Dataset(images, np.arange(12) % 3, ("cow", "ant", "bee"), tuple(f"{n}" for n in range(12)))
+    options = {"model": "resnet9-w16", "steps": 2, "noise_steps": 2, "samples": 1, "batch_size": 6, "radius": 6}
+    words = "".join(f":{name}={value}" for name, value in options.items())
+    stacked = Stack(layers=f"cuda,tone,sem{words},patches").fit(data, key)
+    below = Stack(layers="cuda,tone")
+    assert Stack(layers=f"cuda,tone,sem{words},patches").below().layers == described(below.protections())
+    assert Stack(layers=f"sem{words},patches").below() is None
+    seen = below.fit(data, key).apply(images, data.labels, data.ids)
+    noise = protections.create("sem", **options).fit(dataclasses.replace(data, images=seen), key)
+    assert stacked.noise.digests() == noise.digests()
+    assert stacked.class_names == ("ant", "bee", "cow")
+    labels = (data.labels + 2) % 3  # the same classes in the order of their names
+    wanted = noise.apply(seen, labels, data.ids)
+    wanted = protections.create("patches").fit(noise, key).apply(wanted, labels, data.ids)
+    assert np.array_equal(stacked.apply(images, labels, data.ids), wanted)
+    with pytest.raises(InputError, match="pictures to make noise for, found class names alone"):
+        Stack(layers="cuda,sem").fit(Names, key)
+
+
+def test_layers_are_of_the_same_classes(key):
+    others = Patches().fit(type("D", (), {"class_names": ("bee", "ant", "cow")}), key)
+    with pytest.raises(ValueError, match="layers of the same classes"):
+        Stacked([("tone", protections.create("tone").fit(Names, key)), ("patches", others)])
+
+
+def test_noise_on_top_takes_nothing_from_what_comes_off_below(images, key):
+    plain = protections.create("cuda").fit(Names, key)
+    stacked = Stack(layers="cuda,patches").fit(Names, key)
+    out, traces = stacked.apply_traced(images, np.arange(3), IDS)
+    filtered, scales = plain.apply_traced(images, np.arange(3), IDS)
+    assert np.array_equal(
+        stacked.restore(out, np.arange(3), IDS, traces), plain.restore(filtered, np.arange(3), IDS, scales)
+    )
+
+
+def test_to_another_process_noise_goes_as_the_name_of_its_file(images, key, tmp_path):
+    patterns = np.random.default_rng(0).integers(-8, 9, (3, 200, 200, 3)).astype(np.int8)
+    noise = Noise(Names.class_names, IDS, patterns, patterns, radius=8, method="SEM")
+    noise.save(tmp_path / "noise")
+    tone = protections.create("tone").fit(Names, key)
+    stacked = Stacked([("tone", tone), ("sem", Noise.load(tmp_path / "noise"))])
+    stacked.save(tmp_path / "stack")
+    assert (tmp_path / "stack").stat().st_mode & 0o077 == 0
+    wanted = stacked.apply(images, np.arange(3), IDS)
+    for one in (stacked, Stacked.load(tmp_path / "stack")):
+        sent = pickle.dumps(one)
+        assert len(sent) < 10_000 < noise.patterns.nbytes
+        assert np.array_equal(pickle.loads(sent).apply(images, np.arange(3), IDS), wanted)
+    by_hand = pickle.loads(pickle.dumps(Stacked([("tone", tone), ("sem", noise)])))
+    assert np.array_equal(by_hand.apply(images, np.arange(3), IDS), wanted)
+    assert {path.name for path in tmp_path.iterdir()} == {"noise", "stack"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": "cuda,sem"}, "protect twice"),
+        ({"layers": "sem,cuda,em"}, r"one layer at most among em, rem, sem, tap, found 'sem' and 'em': leave one out"),
         ({"layers": "cuda,tome"}, "layers among"),
         ({"layers": "stack"}, "layers among"),
         ({"layers": "tone,tone"}, "each layer once"),
-        ({"layers": "tone:strength"}, "NAME:OPTION=NUMBER"),
-        ({"layers": "tone:strength=x"}, "NAME:OPTION=NUMBER"),
-        ({"layers": "tone:force=1"}, "options of tone"),
+        ({"layers": "tone:strength"}, "expected tone:strength=NUMBER, found 'tone:strength'"),
+        ({"layers": "tone:strength=x"}, "expected tone:strength=NUMBER, found 'tone:strength=x'"),
+        ({"layers": "tone:grid=2.5"}, "expected tone:grid=WHOLE NUMBER, found 'tone:grid=2.5'"),
+        ({"layers": "cuda:aligned=yes"}, "expected cuda:aligned=WHOLE NUMBER"),
+        ({"layers": "sem:steps=many"}, "expected sem:steps=WHOLE NUMBER, found 'sem:steps=many'"),
+        ({"layers": "sem:model="}, "expected sem:model=WORD, found 'sem:model='"),
+        ({"layers": "sem:preset=fsat"}, "one of the presets fast, paper, strong"),
+        ({"layers": "sem:per=pixel"}, "noise per picture or per class"),
+        ({"layers": "tone:force=1"}, r"options of tone \(strength, grid\), found 'force'"),
         ({"layers": "tone:strength=2"}, "a strength"),
         ({"preset": "strongest"}, "a preset among"),
         ({"preset": "light", "layers": "cuda"}, "found both"),

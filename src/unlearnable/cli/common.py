@@ -63,7 +63,9 @@ Preset = Annotated[
 ]
 Layers = Annotated[
     str | None,
-    typer.Option("--layers", metavar="L", help="stack: such as cuda,tone:strength=0.5, in place of a preset."),
+    typer.Option(
+        "--layers", metavar="L", help="stack: such as cuda,tone:strength=0.5,sem:steps=400, in place of a preset."
+    ),
 ]
 MinSsim = Annotated[
     float | None,

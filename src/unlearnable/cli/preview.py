@@ -23,6 +23,7 @@ from unlearnable.cli.common import (
     Surrogate,
     options,
     secret,
+    telling,
 )
 
 
@@ -64,5 +65,15 @@ def preview(
         grid=grid,
     )
     secrets = secret(key, reference_seed)
-    preview(source, key=secrets, out=out, method=method, options=given, classes=classes, noise=noise)
+    with telling("searching strengths") as progress:
+        preview(
+            source,
+            key=secrets,
+            out=out,
+            method=method,
+            options=given,
+            classes=classes,
+            noise=noise,
+            budget_progress=progress,
+        )
     typer.echo(f"Wrote {out}.")

@@ -95,7 +95,11 @@ def protect(
         strength=strength,
         grid=grid,
     )
-    with telling_noise() as noise_progress, telling("protecting") as progress:
+    with (
+        telling("searching strengths") as budget_progress,
+        telling_noise() as noise_progress,
+        telling("protecting") as progress,
+    ):
         report = protect(
             source,
             destination,
@@ -112,6 +116,7 @@ def protect(
             strict=strict,
             progress=progress,
             noise_progress=noise_progress,
+            budget_progress=budget_progress,
         )
     for name, reason in report.failures:
         typer.echo(f"failed: {name!r}: {reason}", err=True)
@@ -134,15 +139,16 @@ def protect(
         typer.echo(f"Layers: {report.parameters['layers']}.")
         if report.ssim is not None and report.ssim < min_ssim:
             typer.echo(
-                f"warning: a sample of the pictures promised {min_ssim:g}; with --fraction or with pictures"
-                " that came later, the median can be another",
+                f"warning: a sample of the pictures promised {min_ssim:g}; with --fraction, with pictures that"
+                " came later or with noise that is made from the pictures, the median can be another",
                 err=True,
             )
     if report.lossy and report.noise_kept is not None:
+        same_noise = "" if report.noise is None else f" --noise {report.noise}"
         typer.echo(
             f"warning: {100 * report.noise_kept:.0f} % of the noise is left in {report.lossy:,} pictures stored as JPEG"
             " or the like (less noise protects less, and none comes off exactly);"
-            f" --format png --noise {report.noise} keeps all of it, in another destination",
+            f" --format png{same_noise} keeps all of it, in another destination",
             err=True,
         )
     files = " and ".join(filter(None, (report.manifest, report.noise)))

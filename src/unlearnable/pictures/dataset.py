@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,22 @@ _CHUNK: Final = 1 << 24  # bytes that are hashed at a time
 _DECODING: Final = 1  # raised when other pixels are made of the same files
 
 _log = logging.getLogger(__name__)
+
+
+class Change(Protocol):
+    """What is done to pictures as they are stored, whatever their size, before they are turned or scaled.
+
+    It is sent to other processes.
+    """
+
+    @property
+    def digest(self) -> str:
+        """What tells it from every other change."""
+        ...
+
+    def __call__(self, samples: Samples, entry: Entry) -> Samples:
+        """Return new samples of a picture, of the same shape and type."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +118,7 @@ def load(
     limit: int | None = None,
     in_memory: int | None = None,
     turned: bool = True,
+    change: Change | None = None,
 ) -> Dataset:
     """Load the pictures of a source as people see them: upright, 8 bits, without alpha, CMYK as RGB.
 
@@ -116,6 +133,7 @@ def load(
     in_memory: bytes of pictures, at most, that are held in memory; by default half of what the machine has. A larger
         set is decoded once into a file in the user's cache folder, and mapped from there.
     turned: upright; False leaves pictures as they are stored, which is how protections are applied.
+    change: done to each picture first.
 
     Raises InputError where there are no pictures, none can be read, or their sizes differ.
     """
@@ -136,7 +154,7 @@ def load(
         if limit is not None:
             index = _balanced(labels, limit)
             chosen, labels = [good[place] for place in index], labels[index]
-        images, failures = _images(source, chosen, _Shape(size, turned), in_memory)
+        images, failures = _images(source, chosen, _Wanted(size, turned, change), in_memory)
         skipped += failures.items()
         if not failures or len(chosen) == len(good):
             break
@@ -170,11 +188,20 @@ def _some(skipped: Sequence[tuple[str, str]]) -> str:
     return ", ".join(named) + (" ..." if len(skipped) > _NAMED else "")
 
 
-class _Shape(NamedTuple):
-    """What pictures are brought to: the side of a square, if one was named; upright, or as they are stored."""
+class _Wanted(NamedTuple):
+    """What is made of pictures: the side of a square, if one was named; upright, or as stored; a change before both."""
 
     size: int | None
     turned: bool
+    change: Change | None
+
+    def about(self) -> list[int | bool | str | None]:
+        """Return what tells it from others."""
+        return [self.size, self.turned, *([] if self.change is None else [self.change.digest])]
+
+    def changed(self, samples: Samples, entry: Entry) -> Samples:
+        """Return a picture's samples as they are, or changed."""
+        return samples if self.change is None else self.change(samples, entry)
 
 
 Chosen = Sequence[tuple[Entry, str | None]]
@@ -182,14 +209,14 @@ Chosen = Sequence[tuple[Entry, str | None]]
 
 
 def _images(
-    source: Folder | Containers, chosen: Chosen, shape: _Shape, in_memory: int | None
+    source: Folder | Containers, chosen: Chosen, wanted: _Wanted, in_memory: int | None
 ) -> tuple[NDArray[np.uint8], dict[str, str]]:
     """Decode pictures into one array; return it, and by id why some of them are not in it."""
-    about = [_DECODING, str(source.root.resolve()), *shape, [(entry.id, stamp) for entry, stamp in chosen]]
+    about = [_DECODING, str(source.root.resolve()), *wanted.about(), [(entry.id, stamp) for entry, stamp in chosen]]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     if (kept := cache.find(key)) is not None:
         return kept
-    pictures = _decoded(source, [entry for entry, _ in chosen], shape)
+    pictures = _decoded(source, [entry for entry, _ in chosen], wanted)
     with cache.Making(key, in_memory) as making:
         images, failures = _gathered(pictures, len(chosen), making.allocate)
         return making.keep(images, failures), failures
@@ -226,11 +253,11 @@ def _shape(pixels: NDArray[np.uint8]) -> str:
 
 
 def _decoded(
-    source: Folder | Containers, entries: Sequence[Entry], shape: _Shape
+    source: Folder | Containers, entries: Sequence[Entry], wanted: _Wanted
 ) -> Iterator[tuple[Entry, NDArray[np.uint8] | str]]:
     """Go through pictures, decoded, or why they cannot be."""
     for are_arrays, pictures in groupby(payloads(source, entries), lambda item: isinstance(item[1], np.ndarray)):
-        with Pool(_read, shape, 0 if are_arrays or len(entries) <= _FEW else cores()) as pool:
+        with Pool(_read, wanted, 0 if are_arrays or len(entries) <= _FEW else cores()) as pool:
             for (entry, _), pixels in pool.map(pictures, _bytes):
                 yield entry, str(pixels) if isinstance(pixels, Lost) else pixels
 
@@ -244,20 +271,20 @@ def _bytes(task: tuple[Entry, Payload]) -> int:
         return 0
 
 
-def _read(shape: _Shape, task: tuple[Entry, Payload]) -> NDArray[np.uint8] | str:
+def _read(wanted: _Wanted, task: tuple[Entry, Payload]) -> NDArray[np.uint8] | str:
     """Read and decode one picture, or say why that cannot be: what the workers do."""
-    _, payload = task
+    entry, payload = task
     try:
         if isinstance(payload, np.ndarray):
             if payload.shape[-1] in (1, 3):
-                return _seen(payload, shape.size)
+                return _seen(wanted.changed(payload, entry), wanted.size)
             return f"it has {payload.shape[-1]} channels, not 1 or 3: save it without alpha"
         data = Path(payload).read_bytes() if isinstance(payload, str) else payload
         if data is None:
             return "it holds no picture"
         picture = codec.decode(data)
-        pixels = upright(picture.pixels, picture.info.get("exif")) if shape.turned else picture.pixels
-        return _seen(pixels, shape.size)
+        pixels = wanted.changed(picture.pixels, entry)
+        return _seen(upright(pixels, picture.info.get("exif")) if wanted.turned else pixels, wanted.size)
     except codec.PictureError as error:
         return str(error)
     except OSError as error:

@@ -353,18 +353,17 @@ class Manifest:
         psnr, ssim = self._median("psnr", "psnr IS NOT NULL"), self._median("ssim", "ssim IS NOT NULL")
         return psnr, ssim, self._median("colour", "colour IS NOT NULL")
 
-    def _median(self, column: Literal["psnr", "ssim", "scale", "colour"], known: str) -> float | None:
+    def _median(self, column: Literal["psnr", "ssim", "colour"], known: str) -> float | None:
         known = f"FROM pictures WHERE {known}"
         (count,) = self._database.execute(f"SELECT count(*) {known}").fetchone()
         middle = f"SELECT {column} AS value {known} ORDER BY value LIMIT 2 - ? % 2 OFFSET (? - 1) / 2"
         (median,) = self._database.execute(f"SELECT avg(value) FROM ({middle})", (count, count)).fetchone()
         return None if median is None else float(median)
 
-    def traced_by_number(self) -> tuple[int, float | None]:
-        """Count the pictures that are traced by a number, and return its median; None where there are none."""
-        known = "status = 'protected' AND typeof(scale) = 'real'"
-        count = self._database.execute(f"SELECT count(*) FROM pictures WHERE {known}").fetchone()[0]
-        return count, self._median("scale", known)
+    def traces(self) -> Iterator[float | bytes | None]:
+        """Go through the traces of the protected pictures."""
+        for (trace,) in self._database.execute("SELECT scale FROM pictures WHERE status = 'protected'"):
+            yield trace
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """Go through the pictures that failed: id and reason."""

@@ -20,6 +20,8 @@ Images = NDArray[np.unsignedinteger[Any]]
 Labels = NDArray[np.integer[Any]]
 """(count,) integers: the place of each picture's class in ``class_names``."""
 
+Trace = float | bytes | None
+
 Traces = NDArray[Any]
 """(count,): what it takes, beside the key, to take the protection off each picture: a float64, or an object that is
 a number, bytes, or None where it is not known."""
@@ -56,6 +58,25 @@ class Perturbation(ABC):
         ``noise``: standard deviation, in grey levels, of what storing them has done to the protected pictures.
         """
 
+    @property
+    def adds_noise(self) -> bool:
+        """Whether noise is added, some of which a lossy format takes away."""
+        return False
+
+    def traced_in_loss(
+        self, trace: Trace, original: Images, protected: Images, stored: Images, label: int, id_: str
+    ) -> Trace:
+        """Return the trace of a picture that was stored with loss: of noise it tells the share that is left.
+
+        original, protected, stored: (height, width, channels); the last one, as it is read again, may have other
+        channels or fewer bits.
+        """
+        return trace
+
+    def noise_left(self, trace: Trace) -> float | None:
+        """Return the share of a picture's noise that a lossy format has left; None for one stored without loss."""
+        return None
+
     @abstractmethod
     def digests(self) -> dict[str, str]:
         """Return, by class name, a digest of all that decides what becomes of the class's pictures."""
@@ -83,7 +104,7 @@ class Protection(ABC):
 
 
 class Layer(Protection):
-    """A method that is drawn from the key whatever the pictures, so that it can be a layer of a stack."""
+    """A method that can be a layer of a stack, as strong as a quality budget allows."""
 
     @abstractmethod
     def scaled(self, share: float) -> Self:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from unlearnable.budgets import Linf
 from unlearnable.errors import expected, needing
 from unlearnable.keys import Key
 from unlearnable.pictures.destination import publish, writing
-from unlearnable.protections.base import Classed, Protection, protections
+from unlearnable.protections.base import Classed, Layer, protections
 from unlearnable.protections.noise import Noise
 from unlearnable.protections.settings import RUN, Settings, Status, preset
 
@@ -39,7 +39,7 @@ _BORDER: Final = 8  # the canvas's side is so many times the black border that v
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdditiveNoise(Protection):
+class AdditiveNoise(Layer):
     """A method that makes noise with a surrogate network.
 
     preset: a name of :data:`unlearnable.protections.settings.PRESETS`; model, steps, noise_steps, samples, batch_size:
@@ -79,6 +79,10 @@ class AdditiveNoise(Protection):
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return every field."""
         return asdict(self)
+
+    def scaled(self, share: float) -> Self:
+        """Return it at a share of its radius, in whole grey levels, one at least."""
+        return replace(self, radius=max(1, round(share * self.radius)))
 
     def fit(
         self,
@@ -231,6 +235,11 @@ class _Robust(AdditiveNoise):
         """Check the ranges."""
         super().__post_init__()
         _check_levels("radius of the inner perturbation", self.inner_radius, 0, 255)
+
+    def scaled(self, share: float) -> Self:
+        """Return it at a share of both its radii."""
+        weaker = super().scaled(share)
+        return replace(weaker, inner_radius=round(self.inner_radius * weaker.radius / self.radius, 6))
 
     def _adversarial(self) -> "Objective":
         from unlearnable.attacks.pgd import PGD

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 
 from unlearnable.errors import expected
 from unlearnable.pictures.destination import writing
-from unlearnable.protections.base import ROUNDING, Images, Labels, Perturbation, Traces, check_images
+from unlearnable.pictures.samples import eight_bit
+from unlearnable.protections.base import ROUNDING, Images, Labels, Perturbation, Trace, Traces, check_images
 
 _FORMAT: Final = "unlearnable-noise-1"
 _CHUNK: Final = 1 << 24  # bytes that are copied at a time
@@ -104,6 +105,21 @@ class Noise(Perturbation):
             out[n] = _removed(image, own, trace)
         return out
 
+    @property
+    def adds_noise(self) -> bool:
+        """It does."""
+        return True
+
+    def traced_in_loss(
+        self, trace: Trace, original: Images, protected: Images, stored: Images, label: int, id_: str
+    ) -> Trace:
+        """Return the share of the noise that is left."""
+        return share_left(original, protected, stored)
+
+    def noise_left(self, trace: Trace) -> float | None:
+        """Return the trace, if it is such a share."""
+        return trace if isinstance(trace, float) else None
+
     def digests(self) -> dict[str, str]:
         """Return a digest of each class's noise, by class name; it tells nothing about it."""
         common = hashlib.sha256(self.method.encode())
@@ -117,32 +133,13 @@ class Noise(Perturbation):
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, piece by piece: the noise need not fit into memory. It is as secret as the key."""
         names = np.frombuffer(json.dumps(self.ids).encode(), np.uint8)
-        tensors: dict[str, NDArray[Any]] = {"noise": self.patterns, "classes": self.by_class, "ids": names}
-        header: dict[str, Any] = {
-            "__metadata__": {
-                "format": _FORMAT,
-                "class_names": json.dumps(self.class_names),
-                "radius": str(self.radius),
-                "method": self.method,
-            }
+        about = {
+            "format": _FORMAT,
+            "class_names": json.dumps(self.class_names),
+            "radius": str(self.radius),
+            "method": self.method,
         }
-        end = 0
-        for name, tensor in tensors.items():
-            kind = "I8" if tensor.dtype == np.int8 else "U8"
-            header[name] = {"dtype": kind, "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
-            end += tensor.nbytes
-        encoded = json.dumps(header).encode()
-        encoded += b" " * (-len(encoded) % 8)
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        with writing(path):
-            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(len(encoded).to_bytes(8, "little") + encoded)
-                for tensor in tensors.values():
-                    file.writelines(_pieces(tensor))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+        write_tensors(Path(path), {"noise": self.patterns, "classes": self.by_class, "ids": names}, about)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -166,6 +163,27 @@ class Noise(Perturbation):
             np.memmap(path, np.int8, "r", 8 + length + start, shape) if np.prod(shape) else np.empty(shape, np.int8)
         )
         return cls(names, ids, patterns, by_class, radius=radius, method=method, path=path)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -> None:
+    """Write int8 and uint8 arrays as safetensors, piece by piece, in a file that its owner alone can read."""
+    header: dict[str, Any] = {"__metadata__": about}
+    end = 0
+    for name, tensor in tensors.items():
+        kind = "I8" if tensor.dtype == np.int8 else "U8"
+        header[name] = {"dtype": kind, "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
+        end += tensor.nbytes
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    partial = path.with_name(path.name + ".partial")
+    with writing(path):
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(len(encoded).to_bytes(8, "little") + encoded)
+            for tensor in tensors.values():
+                file.writelines(_pieces(tensor))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
 
 
 def _pieces(tensor: NDArray[Any]) -> Iterator[bytes]:
@@ -257,6 +275,15 @@ def _recorded(protected: Images, pattern: Pattern, record: bytes | float | None)
         return None
     distance = np.frombuffer(zlib.decompress(record) if record else b"", "<u2").astype(np.int32)
     return distance if len(distance) == _outward(protected, *_levels(protected, pattern)).sum() else None
+
+
+def share_left(original: Images, protected: Images, stored: Images) -> float:
+    """Return how much of a change is still there in what was stored: 1 for all, 0 for none of it."""
+    if stored.dtype != original.dtype:
+        original, protected = eight_bit(original), eight_bit(protected)
+    stored = stored[..., : original.shape[2]]  # grey comes back as colours from some formats
+    wanted, found = (these.astype(np.float64) - original for these in (protected, stored))
+    return float((found * wanted).sum() / max(1.0, np.square(wanted).sum()))
 
 
 def check_room(place: Path, size: int) -> None:

@@ -11,6 +11,9 @@ from unlearnable.errors import InputError, expected
 from unlearnable.protections.stack import Stack
 
 _STEPS: Final = 64  # shares that are told apart
+MEASUREMENTS: Final = 2 + round(math.log2(_STEPS))
+"""Stacks, at most, that are measured on the way to one that meets its budget."""
+
 _CERTAINTY: Final = 1.645  # standard deviations: one in twenty samples may promise too much
 
 
@@ -42,8 +45,17 @@ def _out_of_reach(weakest: Stack, least: float, best: float, measure: Callable[[
     names = [name for name, _ in weakest.protections()]
     if len(names) > 1:
         reached, name = max((measure(weakest.without(name)), name) for name in names)
-        remedy += f", or leave out {name} ({reached:.3f} at best)"
-    return expected(f"layers that can keep a median SSIM of {least:g}", f"{best:.3f} at best", remedy)
+        remedy += f", or leave out {name} ({_digits(reached)} at best)"
+    return expected(f"layers that can keep a median SSIM of {least:g}", f"{_digits(best)} at best", remedy)
+
+
+def _digits(ssim: float) -> str:
+    """Write an SSIM so that it can be asked for: rounded down.
+
+    >>> _digits(0.99996)
+    '0.999'
+    """
+    return f"{math.floor(1000 * ssim) / 1000:.3f}"
 
 
 def median_at_least(values: Sequence[float], total: int) -> float:

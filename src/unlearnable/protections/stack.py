@@ -6,22 +6,22 @@ combinations; ``docs/stack.md`` tells what was measured, and what still breaks i
 """
 
 import hashlib
-import inspect
 import json
 import math
 import struct
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, cast, get_args, get_type_hints
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key
+from unlearnable.pictures.destination import writing
 from unlearnable.protections.autoregressive import AutoregressiveNoise
 from unlearnable.protections.base import (
     ROUNDING,
@@ -31,23 +31,30 @@ from unlearnable.protections.base import (
     Layer,
     Perturbation,
     Protection,
+    Trace,
     Traces,
     check_images,
     protections,
 )
 from unlearnable.protections.convolution import ClasswiseConvolution
-from unlearnable.protections.noise import Noise
+from unlearnable.protections.error_minimizing import AdditiveNoise
+from unlearnable.protections.noise import Noise, share_left, write_tensors
 from unlearnable.protections.tone import ClasswiseTone
 
 _FORMAT: Final = "unlearnable-stack-1"
+_CHUNK: Final = 1 << 24  # bytes that are copied at a time
+
+MADE: Final = ("em", "rem", "sem", "tap")
+"""The layers whose noise is made from the pictures; the others are drawn from the key, whatever the pictures."""
 
 LAYERS: Final[dict[str, type[Perturbation]]] = {
     "autoregressive": AutoregressiveNoise,
     "cuda": ClasswiseConvolution,
     "patches": Noise,
     "tone": ClasswiseTone,
+    **dict.fromkeys(MADE, Noise),
 }
-"""The protections that can be layers, and what they give: those that are drawn from the key, whatever the pictures."""
+"""The protections that can be layers, and what they give."""
 
 PRESETS: Final = {
     "light": "cuda,tone:strength=0.25",
@@ -63,28 +70,42 @@ def parse(text: str) -> list[tuple[str, dict[str, Any]]]:
     >>> parse("cuda,tone:strength=0.75:grid=4")
     [('cuda', {}), ('tone', {'strength': 0.75, 'grid': 4})]
 
-    Raises InputError for anything else, for what cannot be a layer, and for one layer twice.
+    Raises InputError for anything else, for what cannot be a layer, for one layer twice, and for two layers whose
+    noise is made from the pictures.
     """
-    found: list[tuple[str, dict[str, Any]]] = []
+    found: dict[str, dict[str, Any]] = {}
     for layer in text.split(","):
         name, *words = layer.strip().split(":")
         if name not in LAYERS:
-            remedy = "protect twice for noise that is made from the pictures" if name in protections else "see --help"
-            raise expected(f"layers among {', '.join(LAYERS)}", repr(name), remedy)
-        if name in (other for other, _ in found):
+            raise expected(f"layers among {', '.join(LAYERS)}", repr(name), "see --help")
+        if name in found:
             raise expected("each layer once", f"{name!r} twice", "leave one out")
-        found.append((name, dict(_option(layer, word) for word in words)))
-    return found
+        found[name] = dict(_option(name, word) for word in words)
+    made = [repr(name) for name in found if name in MADE]
+    if len(made) > 1:
+        raise expected(f"one layer at most among {', '.join(MADE)}", " and ".join(made), "leave one out")
+    return list(found.items())
 
 
-def _option(layer: str, word: str) -> tuple[str, int | float]:
+def _option(layer: str, word: str) -> tuple[str, int | float | str]:
+    """Take an option apart; what its value can be is what the layer's class says."""
     option, _, value = word.partition("=")
-    for kind in (int, float):
-        try:
-            return option, kind(value)
-        except ValueError:
-            pass
-    raise expected("a layer as NAME:OPTION=NUMBER", repr(layer), "write for example tone:strength=0.5")
+    hints = get_type_hints(protections.builder(layer))
+    if option not in hints:
+        raise expected(f"options of {layer} ({', '.join(hints)})", repr(option), "see its documentation")
+    kinds = get_args(hints[option]) or (hints[option],)
+    if str in kinds or isinstance(kinds[0], str):
+        if value:
+            return option, value
+        kind = "WORD"
+    else:
+        kind = "NUMBER" if float in kinds else "WHOLE NUMBER"
+        for number in (int, float) if float in kinds else (int,):
+            try:
+                return option, number(value)
+            except ValueError:
+                pass
+    raise expected(f"{layer}:{option}={kind}", repr(f"{layer}:{word}"), "write for example tone:strength=0.5")
 
 
 @protections.register("stack")
@@ -117,14 +138,17 @@ class Stack(Protection):
     def protections(self) -> list[tuple[str, Layer]]:
         """Build the layers, by name."""
         chosen = PRESETS[self.preset or "balanced"] if self.layers is None else self.layers
-        layers = []
-        for name, options in parse(chosen):
-            try:
-                layers.append((name, cast("Layer", protections.create(name, **options))))
-            except TypeError:
-                known = ", ".join(inspect.signature(protections.builder(name)).parameters)
-                raise expected(f"options of {name} ({known})", ", ".join(options), "see its documentation") from None
-        return layers
+        return [(name, cast("Layer", protections.create(name, **options))) for name, options in parse(chosen)]
+
+    @property
+    def made(self) -> AdditiveNoise | None:
+        """The layer whose noise is made from the pictures, if there is one."""
+        return next((layer for _, layer in self.protections() if isinstance(layer, AdditiveNoise)), None)
+
+    def below(self) -> "Stack | None":
+        """Return the layers that come before the one whose noise is made from the pictures; None if there are none."""
+        layers = list(takewhile(lambda one: one[0] not in MADE, self.protections()))
+        return self._of(layers) if layers else None
 
     def scaled(self, share: float) -> "Stack":
         """Return the stack with all layers at a share, above 0 and at most 1, of their strengths."""
@@ -137,11 +161,35 @@ class Stack(Protection):
     def _of(self, layers: Sequence[tuple[str, Layer]]) -> "Stack":
         return replace(self, layers=described(layers), preset=None)
 
-    def fit(self, dataset: Classed, key: Key) -> "Stacked":
-        """Draw every layer from the key. Raises ValueError where a budget has not been met yet."""
+    def fit(self, dataset: Classed, key: Key, *, noise: Noise | None = None) -> "Stacked":
+        """Draw every layer from the key; and make noise from the pictures as the layers before it leave them.
+
+        noise: of the layer that makes any, if that is done; of the same classes.
+
+        Raises ValueError where a budget has not been met yet, and InputError where noise needs pictures and there are
+        class names alone.
+        """
         if self.min_ssim is not None:
             raise ValueError("expected strengths that meet the budget, found a budget: find them first")
-        return Stacked([(name, layer.fit(dataset, key)) for name, layer in self.protections()])
+        if noise is None and (made := self.made) is not None:
+            noise = made.fit(self._changed(dataset, key), key)
+        classed = dataset if noise is None else noise
+        return Stacked(
+            [
+                (name, noise if noise is not None and name in MADE else layer.fit(classed, key))
+                for name, layer in self.protections()
+            ]
+        )
+
+    def _changed(self, dataset: Classed, key: Key) -> Classed:
+        """Return pictures as the layers before the noise leave them; class names alone as they are."""
+        from unlearnable.pictures.dataset import Dataset
+
+        below = self.below()
+        if below is None or not isinstance(dataset, Dataset):
+            return dataset
+        changed = below.fit(dataset, key).apply(dataset.images, dataset.labels, dataset.ids)
+        return replace(dataset, images=changed.astype(np.uint8, copy=False))
 
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return the layers with all their options, so that a preset may change without changing what was made.
@@ -155,9 +203,14 @@ class Stack(Protection):
 def described(layers: Sequence[tuple[str, Protection]]) -> str:
     """Write layers as :func:`parse` reads them, with all their options."""
     return ",".join(
-        name + "".join(f":{option}={value}" for option, value in layer.parameters().items() if value is not None)
+        name
+        + "".join(f":{option}={_written(value)}" for option, value in layer.parameters().items() if value is not None)
         for name, layer in layers
     )
+
+
+def _written(value: int | float | str | None) -> int | float | str | None:
+    return int(value) if isinstance(value, bool) else value
 
 
 class Stacked(Perturbation):
@@ -167,6 +220,22 @@ class Stacked(Perturbation):
         """Take the layers, by name, in the order in which they are applied; all of the same classes."""
         self.layers = tuple(layers)
         self.class_names = tuple(self.layers[0][1].class_names)
+        self.path: Path | None = None
+        if any(tuple(layer.class_names) != self.class_names for _, layer in self.layers):
+            raise ValueError("expected layers of the same classes in the same order, found others")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as the name of a file, if there is one: noise may be larger than the memory."""
+        return (type(self).load, (self.path,)) if self.path is not None else super().__reduce__()  # type: ignore[return-value]
+
+    @property
+    def noise(self) -> Noise | None:
+        """The noise that was made from pictures, if a layer's was."""
+        return next((layer for name, layer in self.layers if name in MADE and isinstance(layer, Noise)), None)
+
+    def with_noise(self, noise: Noise) -> "Stacked":
+        """Return the same layers with other noise in the place of that which was made from pictures."""
+        return Stacked([(name, noise if name in MADE else layer) for name, layer in self.layers])
 
     def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, Traces]:
         """Apply the layers one after the other; the traces hold those of all of them, as bytes."""
@@ -191,8 +260,39 @@ class Stacked(Perturbation):
             if all(isinstance(trace, float) for trace in of_layer):
                 of_layer = of_layer.astype(np.float64)
             images = layer.restore(images, labels, ids, of_layer, noise)
-            noise = math.hypot(noise, ROUNDING)
+            if not isinstance(layer, Noise):  # whole numbers are added and taken off again
+                noise = math.hypot(noise, ROUNDING)
         return images
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether a layer does."""
+        return any(layer.adds_noise for _, layer in self.layers)
+
+    def traced_in_loss(
+        self, trace: Trace, original: Images, protected: Images, stored: Images, label: int, id_: str
+    ) -> Trace:
+        """Return the traces of all layers, that of a layer of noise being the share that is left of what it changes."""
+        assert isinstance(trace, bytes)  # noqa: S101 - for the type checker
+        traces = _unpacked(trace)
+        for place, (_, layer) in enumerate(self.layers):
+            if isinstance(layer, Noise):
+                without = original[None]
+                for other, (_, beside) in enumerate(self.layers):
+                    if other != place:
+                        without = beside.apply(without, np.array([label]), [id_])
+                traces[place] = share_left(without[0], protected, stored)
+        return _packed(traces)
+
+    def noise_left(self, trace: Trace) -> float | None:
+        """Return the least share that a lossy format has left of a layer's noise."""
+        assert isinstance(trace, bytes)  # noqa: S101 - for the type checker
+        shares = [
+            share
+            for (_, layer), of_layer in zip(self.layers, _unpacked(trace), strict=True)
+            if (share := layer.noise_left(of_layer)) is not None
+        ]
+        return min(shares, default=None)
 
     def digests(self) -> dict[str, str]:
         """Return a digest of all that each class's pictures go through, by class name."""
@@ -204,12 +304,13 @@ class Stacked(Perturbation):
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file that holds the files of all layers. It is as secret as the key."""
-        with tempfile.TemporaryDirectory() as folder:
+        path = Path(path)
+        with writing(path), tempfile.TemporaryDirectory(dir=path.absolute().parent) as folder:
             files = {}
             for place, (_, layer) in enumerate(self.layers):
                 layer.save(Path(folder, str(place)))
-                files[str(place)] = np.fromfile(Path(folder, str(place)), np.uint8)
-        save_file(files, path, {"format": _FORMAT, "layers": json.dumps([name for name, _ in self.layers])})
+                files[str(place)] = np.memmap(Path(folder, str(place)), np.uint8, "r")
+            write_tensors(path, files, {"format": _FORMAT, "layers": json.dumps([name for name, _ in self.layers])})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -221,12 +322,20 @@ class Stacked(Perturbation):
                     raise KeyError(_FORMAT)
                 layers = []
                 for place, name in enumerate(json.loads(about["layers"])):
-                    of_layer = Path(folder, str(place))
-                    of_layer.write_bytes(file.get_tensor(str(place)).tobytes())
-                    layers.append((name, LAYERS[name].load(of_layer)))
+                    of_layer, content = Path(folder, str(place)), file.get_slice(str(place))
+                    (size,) = content.get_shape()
+                    with of_layer.open("wb") as out:
+                        for start in range(0, size, _CHUNK):
+                            out.write(content[start : min(start + _CHUNK, size)].tobytes())
+                    layer = LAYERS[name].load(of_layer)
+                    if isinstance(layer, Noise):
+                        layer.path = None  # it stays mapped, but its name is gone in a moment
+                    layers.append((name, layer))
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise expected("a stack written by this package", f"{path} ({error})", "fit it again") from None
-        return cls(layers)
+        stacked = cls(layers)
+        stacked.path = Path(path)
+        return stacked
 
 
 def _packed(traces: Sequence[float | bytes | None]) -> bytes:
