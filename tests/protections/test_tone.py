@@ -73,6 +73,16 @@ def test_grey_pictures_take_greens_curve(key, rng):
     assert np.array_equal(fitted.apply(grey, np.array([0]), ["a"]), coloured[..., :1])
 
 
+def test_grey_pictures_that_were_stored_as_colours_come_back(key, rng):
+    grey = np.kron(rng.integers(0, 256, (3, 4, 4, 1), dtype=np.uint8), np.ones((1, 6, 6, 1), np.uint8))
+    fitted = Tone().fit(Names, key)
+    out, traces = fitted.apply_traced(grey, np.arange(3), ["a", "b", "c"])
+    stored = np.repeat(out, 3, axis=3)
+    back = fitted.restore(stored, np.arange(3), ["a", "b", "c"], traces)
+    assert np.array_equal(back, np.repeat(fitted.restore(out, np.arange(3), ["a", "b", "c"], traces), 3, axis=3))
+    assert quality.psnr(back, np.repeat(grey, 3, axis=3)) > 45
+
+
 def test_the_black_of_cmyk_is_left_alone(key, rng):
     images = rng.integers(0, 256, (1, 9, 8, 4), dtype=np.uint8)
     out = Tone().fit(Names, key).apply(images, np.array([0]), ["a"])

@@ -174,14 +174,17 @@ class ClasswiseTone(Perturbation):
         check_images(images, labels, len(self.class_names))
         out = images.copy()
         full = int(np.iinfo(images.dtype).max)
-        for n, label in enumerate(labels.tolist()):
-            gamma, mix, light = self._for(label, images.shape[-1])
-            colours = min(images.shape[-1], len(mix))
-            light_at = _light(light, *images.shape[1:3]) / _SHADE
-            linear = images[n, ..., :colours] / full / light_at[..., None]
+        for n, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            if image.shape[2] == 3 and (image == image[..., :1]).all():
+                image = image[..., :1]  # it was grey, in a format that knows only colours
+            gamma, mix, light = self._for(label, image.shape[2])
+            colours = len(mix)
+            light_at = _light(light, *image.shape[:2]) / _SHADE
+            linear = image[..., :colours] / full / light_at[..., None]
             powers = np.linalg.solve(mix / _MIX, linear.reshape(-1, colours).T).T.reshape(linear.shape)
             restored = powers.clip(0, 1) ** (1 / np.asarray(gamma))
-            out[n, ..., :colours] = np.rint(restored * full)
+            black = image.shape[2] - colours  # of a CMYK picture
+            out[n, ..., : out.shape[3] - black] = np.rint(restored * full)
         return out
 
     def _for(self, label: int, channels: int) -> tuple[tuple[float, ...], NDArray[np.int64], NDArray[np.int64]]:
