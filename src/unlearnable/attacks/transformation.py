@@ -33,7 +33,7 @@ _FLAT: Final = 1e-15  # mean size of a gradient below which its direction has no
 class Transformation:
     """The change of a picture x, by steps of PGD on an external network e, and its parameters.
 
-    budget: how far pictures are moved, far beyond what an attacker may move them. steps, step_size: as of PGD; 0 steps
+    budget: how far pictures are moved. steps, step_size: as of PGD; 0 steps
         leave the random start alone, the baseline of mere noise.
     label, targeted: see :data:`Label`; targeted descends e's cross-entropy, and otherwise it is climbed. The label is
         of the answer to where the steps begin.
@@ -42,7 +42,7 @@ class Transformation:
     Raises InputError for values out of range, and where no picture would be changed.
     """
 
-    budget: Budget = field(default_factory=lambda: Linf.of_255(16))
+    budget: Budget = field(default_factory=lambda: Linf.of_255(8))
     steps: int = 10
     step_size: float | None = None
     label: Label = "predicted"

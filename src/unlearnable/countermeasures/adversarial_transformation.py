@@ -42,7 +42,7 @@ class AdversarialTransformation(Countermeasure):
     name: ClassVar[str] = "adversarial-transformation"
     main: ClassVar[str | None] = "steps"
     external: Path | None = None
-    budget: Budget = field(default_factory=lambda: Linf.of_255(16))
+    budget: Budget = field(default_factory=lambda: Linf.of_255(8))
     steps: int = 10
     step_size: float | None = None
     label: Label = "predicted"
