@@ -322,9 +322,7 @@ def draw(path: Path, chosen: list[dict[str, Any]]) -> None:
     measures: dict[str, Callable[[dict[str, Any]], float | None]] = {
         "clean": lambda row: row["clean"],
         "PGD-20": lambda row: row["accuracies"]["pgd20"],
-        "PGD-20, along mean gradients under noise": lambda row: row["accuracies"].get(
-            "eot-pgd20", row["accuracies"]["pgd20"]
-        ),
+        "PGD-20, EOT under noise": lambda row: row["accuracies"].get("eot-pgd20", row["accuracies"]["pgd20"]),
     }
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 2.8))

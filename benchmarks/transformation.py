@@ -315,7 +315,7 @@ def parsed() -> argparse.Namespace:
     sweeping.add_argument("--settings", nargs="+", default=SETTINGS, metavar="OPTION=VALUE,...")
     sweeping.add_argument("--seed", type=int, default=0)
     run.add_argument("--test", type=Path, required=True, metavar="DIR")
-    run.add_argument("--transform", default=SETTINGS[0], metavar="OPTION=VALUE,...", help="as sweep has chosen it")
+    run.add_argument("--transform", default=SETTINGS[1], metavar="OPTION=VALUE,...", help="as sweep has chosen it")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run.add_argument("--attacked", type=int, default=100, help="test pictures")
     run.add_argument("--queries", type=int, default=500, help="to each of them")
