@@ -23,10 +23,8 @@ step is told too. The network is brought back after each, so that pictures are s
 
 import argparse
 import copy
-import hashlib
 import json
 import math
-import signal
 import statistics
 import sys
 import time
@@ -39,8 +37,7 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from rows import append
-from scipy import stats
+from rows import append, deadline, key, rows, spread, stop_after
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -61,7 +58,6 @@ from unlearnable.training.objectives import Objective
 from unlearnable.training.precision import autocast, default_device
 from unlearnable.training.recipes import Recipe, named
 
-ROWS: Final = Path(__file__).parent / "results" / "robust.jsonl"
 RECIPES: Final = ("adversarial", "trades", "mart", "augmix")
 WAYS: Final[dict[str, BulletTrain | None]] = {
     "plain": None,
@@ -92,7 +88,7 @@ def train_all(options: argparse.Namespace) -> None:
     data, tests = both.limit(options.pictures), load(options.test, limit=options.tests)
     held = both.select(np.flatnonzero(~np.isin(both.ids, data.ids)))
     build = partial(models.create, options.model, classes=len(data.class_names))
-    deadline = time.monotonic() + 60 * options.minutes
+    end = deadline(options.minutes)
     options.runs.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for name in options.recipes:
@@ -111,8 +107,8 @@ def train_all(options: argparse.Namespace) -> None:
                     "spec": recipe.spec(),
                     "data": data.fingerprint(),
                 }
-                if about_key(about) not in {row["key"] for row in rows()}:
-                    measure(data, tests, held, build, recipe, about, deadline, options)
+                if key(about) not in {row["key"] for row in rows("robust")}:
+                    measure(data, tests, held, build, recipe, about, end, options)
 
 
 def measure(
@@ -122,12 +118,12 @@ def measure(
     build: Callable[[], nn.Module],
     recipe: Recipe,
     about: dict[str, Any],
-    deadline: float,
+    end: float,
     options: argparse.Namespace,
 ) -> None:
     """Train one network, measured after each epoch, and append what came of it."""
-    key = about_key(about)
-    state, curve = (options.runs / f"{key}{suffix}" for suffix in (".run", ".curve"))
+    named_by = key(about)
+    state, curve = (options.runs / f"{named_by}{suffix}" for suffix in (".run", ".curve"))
     networks: list[nn.Module] = []
 
     def built() -> nn.Module:
@@ -142,15 +138,15 @@ def measure(
                 file.write(json.dumps(point) + "\n")
             words = " ".join(f"{about[name]}" for name in ("recipe", "way", "seed"))
             print(f"{words}: {point}, {epoch.seconds:.0f} s", flush=True)
-        if time.monotonic() > deadline and done < steps:
-            signal.raise_signal(signal.SIGINT)
+        if done < steps:
+            stop_after(end)
 
     trained = train(data, model=built, recipe=recipe, seed=about["seed"], checkpoint=state, progress=note)
     points = {point["epoch"]: point for point in map(json.loads, curve.read_text().splitlines())}
     seconds = np.cumsum([epoch.seconds for epoch in trained.history])
     append(
         "robust",
-        key=key,
+        key=named_by,
         **about,
         **accuracies(trained.model, tests, about["recipe"]),
         on_held=accuracies(trained.model, held, about["recipe"]),
@@ -196,26 +192,18 @@ def withstood(network: nn.Module, tests: Dataset) -> float:
     return Accuracy(right, len(tests)).share
 
 
-def about_key(about: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def rows() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-
-
 # Table
 
 
 def print_table(options: argparse.Namespace) -> None:
-    settings = sorted({setting(row) for row in rows()})
+    settings = sorted({setting(row) for row in rows("robust")})
     if options.figure:
         draw(options.figure.with_suffix(""), settings)
     for model, pictures, epochs, batch_size in settings:
         print(f"{model}, {pictures:,} pictures, {epochs} epochs, batches of {batch_size}")
         found = {
             (row["recipe"], row["way"], row["seed"]): row
-            for row in rows()
+            for row in rows("robust")
             if setting(row) == (model, pictures, epochs, batch_size)
         }
         pairs = sorted({(recipe, way) for recipe, way, _ in found})
@@ -251,7 +239,7 @@ def hard(recipe: str) -> str:
 
 def draw(path: Path, settings: list[tuple[str, int, int, int]]) -> None:
     """Draw accuracy over training time, mean over the seeds: a row a setting, a panel a recipe."""
-    recipes = [recipe for recipe in RECIPES if recipe in {row["recipe"] for row in rows()}]
+    recipes = [recipe for recipe in RECIPES if recipe in {row["recipe"] for row in rows("robust")}]
     words = {"pgd20": "accuracy under PGD-20, %", "corrupted": "accuracy on corruptions, %"}
     with rc_context(STYLE):
         figure = Figure(figsize=(3.2 * len(recipes), 2.4 * len(settings)))
@@ -261,7 +249,7 @@ def draw(path: Path, settings: list[tuple[str, int, int, int]]) -> None:
                 for way, colour, marker in zip(WAYS, COLOURS, MARKERS, strict=False):
                     curves = [
                         [(point["seconds"], 100 * point[hard(recipe)]) for point in row["curve"]]
-                        for row in rows()
+                        for row in rows("robust")
                         if setting(row) == chosen and (row["recipe"], row["way"]) == (recipe, way)
                     ]
                     if curves:
@@ -276,15 +264,6 @@ def draw(path: Path, settings: list[tuple[str, int, int, int]]) -> None:
 
 def setting(row: dict[str, Any]) -> tuple[str, int, int, int]:
     return row["model"], row["pictures"], row["epochs"], row["batch_size"]
-
-
-def spread(values: list[float]) -> str:
-    """Word a mean and the half-width of its 95 % interval (Student)."""
-    mean, n = statistics.mean(values), len(values)
-    if n < 2:
-        return f"{mean:.2f} (n=1)"
-    half = stats.t.ppf(0.975, n - 1) * statistics.stdev(values) / math.sqrt(n)
-    return f"{mean:.2f} ± {half:.2f} (n={n})"
 
 
 # Speed
