@@ -153,6 +153,7 @@ def test_to_another_process_noise_goes_as_the_name_of_its_file(images, key, tmp_
         ({"layers": "cuda,tome"}, "layers among"),
         ({"layers": "stack"}, "layers among"),
         ({"layers": "tone,tone"}, "each layer once"),
+        ({"layers": "tone:grid=2:grid=4"}, "each option of tone once, found 'tone:grid=2:grid=4'"),
         ({"layers": "tone:strength"}, "expected tone:strength=NUMBER, found 'tone:strength'"),
         ({"layers": "tone:strength=x"}, "expected tone:strength=NUMBER, found 'tone:strength=x'"),
         ({"layers": "tone:grid=2.5"}, "expected tone:grid=WHOLE NUMBER, found 'tone:grid=2.5'"),

@@ -70,8 +70,8 @@ def parse(text: str) -> list[tuple[str, dict[str, Any]]]:
     >>> parse("cuda,tone:strength=0.75:grid=4")
     [('cuda', {}), ('tone', {'strength': 0.75, 'grid': 4})]
 
-    Raises InputError for anything else, for what cannot be a layer, for one layer twice, and for two layers whose
-    noise is made from the pictures.
+    Raises InputError for anything else, for what cannot be a layer, for a layer or an option twice, and for two
+    layers whose noise is made from the pictures.
     """
     found: dict[str, dict[str, Any]] = {}
     for layer in text.split(","):
@@ -80,7 +80,10 @@ def parse(text: str) -> list[tuple[str, dict[str, Any]]]:
             raise expected(f"layers among {', '.join(LAYERS)}", repr(name), "see --help")
         if name in found:
             raise expected("each layer once", f"{name!r} twice", "leave one out")
-        found[name] = dict(_option(name, word) for word in words)
+        options = [_option(name, word) for word in words]
+        found[name] = dict(options)
+        if len(found[name]) < len(options):
+            raise expected(f"each option of {name} once", repr(layer.strip()), "leave one out")
     made = [repr(name) for name in found if name in MADE]
     if len(made) > 1:
         raise expected(f"one layer at most among {', '.join(MADE)}", " and ".join(made), "leave one out")
