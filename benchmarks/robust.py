@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from parts import parted
 from rows import append, deadline, key, rows, spread, stop_after
 from torch import Tensor, nn
 from torch.nn import functional
@@ -84,9 +85,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def train_all(options: argparse.Namespace) -> None:
-    both = load(options.source, limit=options.pictures + options.tests)
-    data, tests = both.limit(options.pictures), load(options.test, limit=options.tests)
-    held = both.select(np.flatnonzero(~np.isin(both.ids, data.ids)))
+    data, held = parted(options.source, options.pictures, options.tests)
+    tests = load(options.test, limit=options.tests)
     build = partial(models.create, options.model, classes=len(data.class_names))
     end = deadline(options.minutes)
     options.runs.mkdir(parents=True, exist_ok=True)

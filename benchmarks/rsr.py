@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from parts import parted, setting
 from rows import append, deadline, key, rows, spread, stop_after
 from torch import nn
 
@@ -124,7 +125,7 @@ def cut(network: nn.Module, data: Dataset, made: Recipe, sparsity: float, epochs
 
 
 def choose_price(options: argparse.Namespace) -> None:
-    data, held = parted(options)
+    data, held = parted(options.source, options.pictures, options.held)
     attack = EOTPGD(budget=BUDGET, steps=10, samples=5)
     asked: dict[str, Any] = {"images": held.images, "labels": held.labels, "seeds": DRAWS}
     about = setting(data, options) | {"held": len(held), "seed": options.seed}
@@ -154,7 +155,7 @@ def zeros_of(network: nn.Module) -> float:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    data, _ = parted(options)
+    data, _ = parted(options.source, options.pictures, options.held)
     tests = load(options.test, limit=options.tests)
     for seed in options.seeds:
         for kind, (noise, lasso) in KINDS.items():
@@ -233,23 +234,6 @@ def sparse_size(network: nn.Module) -> float:
         for sparse, file in files.items():
             save_network(file, network, about, sparse=sparse)
         return files[True].stat().st_size / files[False].stat().st_size
-
-
-def parted(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    """Load pictures to train on, and others of the same folder."""
-    both = load(options.source, limit=options.pictures + options.held)
-    data = both.limit(options.pictures)
-    return data, both.select(np.flatnonzero(~np.isin(both.ids, data.ids)))
-
-
-def setting(data: Dataset, options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "model": options.model,
-        "pictures": len(data),
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
-        "data": data.fingerprint(),
-    }
 
 
 # Table

@@ -32,8 +32,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
+from parts import parted, setting
 from rows import append, deadline, key, rows, spread, stop_after
 from torch import nn
 
@@ -120,28 +120,11 @@ def erm(options: argparse.Namespace) -> Recipe:
     return named("erm", epochs=options.epochs, batch_size=options.batch_size)
 
 
-def parted(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    """Load pictures to train on, and others of the same folder."""
-    both = load(options.source, limit=options.pictures + options.held)
-    data = both.limit(options.pictures)
-    return data, both.select(np.flatnonzero(~np.isin(both.ids, data.ids)))
-
-
-def setting(data: Dataset, options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "model": options.model,
-        "pictures": len(data),
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
-        "data": data.fingerprint(),
-    }
-
-
 # Which setting
 
 
 def sweep(options: argparse.Namespace) -> None:
-    data, held = parted(options)
+    data, held = parted(options.source, options.pictures, options.held)
     about = setting(data, options) | {"held": len(held), "seed": options.seed, "radii": list(RADII)}
     for text in options.settings:
         row = about | {"setting": text}
@@ -183,7 +166,7 @@ def climbing(budget: Budget, kind: Transformation) -> PGD:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    data, _ = parted(options)
+    data, _ = parted(options.source, options.pictures, options.held)
     tests = load(options.test, limit=options.attacked)
     for seed in options.seeds:
         for kind in ("behind", "noise"):

@@ -135,7 +135,7 @@ def panel(
         about_both["baseline"] = beside
     options: dict[str, Any] = {"budget": budget, "baseline": other, "samples": samples, "seed": seed}
     options |= {"precision": for_testing(precision), "progress": progress}
-    costs = {name: TrainingCost.of(one) for name, one in about_both.items() if "gradients" in one.training}
+    costs = {name: TrainingCost.of(one) for name, one in about_both.items() if "external_gradients" in one.training}
     if made is None:
         noisy = noise_panel(network, data.images, data.labels, **options)
         known = {f"baseline, {name}": Spread.of([share]) for name, share in noisy.baseline.items()}
