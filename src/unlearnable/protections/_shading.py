@@ -1,6 +1,6 @@
-"""The inner loop of tone, in whole numbers."""
+"""The inner loops of tone, in whole numbers."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,65 +11,51 @@ Samples = NDArray[np.unsignedinteger[Any]]
 Whole = NDArray[np.int64]
 Numbers = NDArray[np.signedinteger[Any]]
 
-_UNIT = 4096  # of light, and of the way between two points of it
+UNIT: Final = 4096
+"""Parts of light, and of the way from one point of it to the next."""
+
+LANES: Final = 4
+"""New channels in a table of a look: three, and one that makes a vector of them."""
 
 
-def _spread(points: Whole, row: int, height: int, out: Numbers) -> None:
-    """Write the light along one row of a picture of this height: linear between points, the outer ones in its corners.
+def ways(grid: int, length: int) -> Whole:
+    """Place the samples along a side between the points of light, the outer ones of which are in the corners.
 
-    points: (grid, grid). out: (width,), in parts of 4,096.
+    (2, length): the point before each sample, and the way from there to the next in parts of 4,096.
     """
-    grid, width = points.shape[0], out.shape[0]
-    along = row * (grid - 1) * _UNIT // max(height - 1, 1)
-    above = min(along // _UNIT, grid - 2)
-    down = along - above * _UNIT
-    for j in range(width):
-        across = j * (grid - 1) * _UNIT // max(width - 1, 1)
-        left = min(across // _UNIT, grid - 2)
-        right = across - left * _UNIT
-        upper = points[above, left] * (_UNIT - right) + points[above, left + 1] * right
-        lower = points[above + 1, left] * (_UNIT - right) + points[above + 1, left + 1] * right
-        out[j] = (upper * (_UNIT - down) + lower * down) >> 24
+    along = np.arange(length) * ((grid - 1) * UNIT) // max(length - 1, 1)
+    before = np.minimum(along // UNIT, grid - 2)
+    return np.stack([before, along - before * UNIT])
 
 
-spread = compiled(_spread)
+def _shade(images: Samples, chosen: Whole, table: Numbers, points: Whole, down: Whole, across: Whole) -> None:
+    """Give some pictures the same look, in place.
 
-
-def _mixed(shares: Whole, bent: Numbers, light: Numbers, out: Numbers) -> None:
-    """Mix the channels of a row, (channels, width), into one and light it: (width,), in the same parts."""
-    out[:] = 512
-    for d in range(bent.shape[0]):
-        share, row = bent.dtype.type(shares[d]), bent[d]
-        for j in range(out.shape[0]):
-            out[j] += share * row[j]
-    for j in range(out.shape[0]):
-        out[j] = ((out[j] >> 10) * light[j] + 2048) >> 12
-
-
-mixed = compiled(_mixed)
-
-
-def _shade(image: Samples, curves: Numbers, mix: Whole, points: Whole) -> None:
-    """Give a picture a look, in place.
-
-    image: (height, width, channels), uint8 or uint16; the first channels, as many as ``mix`` has, change.
-    curves: (channels, samples), what each sample becomes, in parts of 256; int32 for 8-bit pictures (nothing exceeds 28
-    bits then), int64 for 16-bit ones. mix: (channels, channels), in parts of 1,024. points: of light, see ``spread``.
+    images: (count, height, width, channels), uint8 or uint16; the first channels, 1 or 3 of them, change.
+    chosen: which pictures. table: (changed channels, samples, LANES), what each sample of a channel adds to every new
+    channel, in parts of 256 * 1,024; int32 for 8-bit pictures (no sum exceeds 28 bits), int64 for 16-bit ones.
+    points: (grid, grid), light in parts of 4,096. down, across: see :func:`ways`.
     """
-    height, width = image.shape[:2]
-    colours = mix.shape[0]
-    light = np.empty(width, curves.dtype)
-    bent = np.empty((colours, width), curves.dtype)
-    new = np.empty(width, curves.dtype)
-    for i in range(height):
-        spread(points, i, height, light)
-        for j in range(width):
-            for c in range(colours):
-                bent[c, j] = curves[c, image[i, j, c]]
-        for c in range(colours):
-            mixed(mix[c], bent, light, new)
+    _, height, width, _ = images.shape
+    light, row = np.empty(width, table.dtype), np.empty(points.shape[0], np.int64)
+    for n in chosen:
+        image = images[n]
+        for i in range(height):
+            above, part = down[0, i], down[1, i]
+            for k in range(len(row)):
+                row[k] = points[above, k] * (UNIT - part) + points[above + 1, k] * part
             for j in range(width):
-                image[i, j, c] = (new[j] + 128) >> 8
+                left = row[across[0, j]]
+                light[j] = (left * UNIT + (row[across[0, j] + 1] - left) * across[1, j]) >> 24
+            if len(table) == 1:
+                for j in range(width):
+                    image[i, j, 0] = ((((table[0, image[i, j, 0], 0] + 512) >> 10) * light[j] + 2048 >> 12) + 128) >> 8
+            else:
+                for j in range(width):
+                    red, green, blue = table[0, image[i, j, 0]], table[1, image[i, j, 1]], table[2, image[i, j, 2]]
+                    for c in range(3):
+                        mixed = (red[c] + green[c] + blue[c] + 512) >> 10
+                        image[i, j, c] = ((mixed * light[j] + 2048 >> 12) + 128) >> 8
 
 
 shade = compiled(_shade)

@@ -1,7 +1,9 @@
 """What every protection is: fitted once with a key, then applied to any number of pictures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from unlearnable.keys import Key
 from unlearnable.registry import Registry
+from unlearnable.workers import cores
 
 ROUNDING: Final = 12**-0.5
 """Standard deviation of what rounding to whole grey levels does."""
@@ -130,3 +133,15 @@ def check_images(images: NDArray[Any], labels: NDArray[Any], classes: int) -> No
         )
     if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"expected labels from 0 to {classes - 1}, found {labels.min()} to {labels.max()}")
+
+
+def in_parallel(work: Callable[[slice], None], count: int, size: int) -> None:
+    """Run ``work`` over all of ``range(count)``, on every core if the data, ``size`` bytes, are worth it."""
+    pieces = min(count, 8 * cores())
+    if pieces < 2 or size < 2**20:
+        work(slice(0, count))
+        return
+    bounds = [count * i // pieces for i in range(pieces + 1)]
+    with ThreadPoolExecutor(cores()) as pool:
+        for done in [pool.submit(work, slice(a, b)) for a, b in pairwise(bounds)]:
+            done.result()

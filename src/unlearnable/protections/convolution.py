@@ -8,12 +8,9 @@ with its class's filter, the same one for every colour channel, and divided by i
 import hashlib
 import json
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Self, cast
 
@@ -34,6 +31,7 @@ from unlearnable.protections.base import (
     Perturbation,
     Traces,
     check_images,
+    in_parallel,
     protections,
 )
 
@@ -424,16 +422,3 @@ def _as_published(
         )
         highest[n] = sums.max()
         out[n] = sums / (highest[n] or 1.0) * full
-
-
-def in_parallel(work: Callable[[slice], None], count: int, size: int) -> None:
-    """Run ``work`` over all of ``range(count)``, on every core if the data, ``size`` bytes, are worth it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pieces = min(count, 8 * cores)
-    if pieces < 2 or size < 2**20:
-        work(slice(0, count))
-        return
-    bounds = [count * i // pieces for i in range(pieces + 1)]
-    with ThreadPoolExecutor(cores) as pool:
-        for done in [pool.submit(work, slice(a, b)) for a, b in pairwise(bounds)]:
-            done.result()

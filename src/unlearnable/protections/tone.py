@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -34,6 +33,7 @@ from unlearnable.protections.base import (
     Perturbation,
     Traces,
     check_images,
+    in_parallel,
     protections,
 )
 
@@ -157,14 +157,21 @@ class ClasswiseTone(Perturbation):
 
     def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, Traces]:
         """Return the pictures as their classes look; ``ids`` play no part, and nothing but the key is needed later."""
-        from unlearnable.protections._shading import shade
+        from unlearnable.protections._shading import shade, ways
 
         check_images(images, labels, len(self.class_names))
-        out = np.ascontiguousarray(images).copy()
+        out = np.array(images, order="C")
         full = int(np.iinfo(images.dtype).max)
-        for n, label in enumerate(labels.tolist()):
-            gamma, mix, light = self._for(label, images.shape[-1])
-            shade(out[n], _curves(gamma, full), mix, light)
+        looks = {label: self._for(label, images.shape[-1]) for label in np.unique(labels).tolist()}
+        tables = {label: _table(look, full) for label, look in looks.items()}
+
+        def work(part: slice) -> None:
+            for label in np.unique(labels[part]).tolist():
+                light = looks[label].shade
+                down, across = (ways(len(light), side) for side in images.shape[1:3])
+                shade(out[part], np.flatnonzero(labels[part] == label), tables[label], light, down, across)
+
+        in_parallel(work, len(images), images.nbytes)
         return out, np.zeros(len(images))
 
     def restore(
@@ -179,19 +186,17 @@ class ClasswiseTone(Perturbation):
                 image = image[..., :1]  # it was grey, in a format that knows only colours
             gamma, mix, light = self._for(label, image.shape[2])
             colours = len(mix)
-            light_at = _light(light, *image.shape[:2]) / _SHADE
+            light_at = _spread(light, *image.shape[:2]) / _SHADE
             linear = image[..., :colours] / full / light_at[..., None]
             powers = np.linalg.solve(mix / _MIX, linear.reshape(-1, colours).T).T.reshape(linear.shape)
-            restored = powers.clip(0, 1) ** (1 / np.asarray(gamma))
+            restored = powers.clip(0, 1) ** (1 / gamma)
             black = image.shape[2] - colours  # of a CMYK picture
             out[n, ..., : out.shape[3] - black] = np.rint(restored * full)
         return out
 
-    def _for(self, label: int, channels: int) -> tuple[tuple[float, ...], NDArray[np.int64], NDArray[np.int64]]:
+    def _for(self, label: int, channels: int) -> Look:
         look = self.looks[label]
-        if channels >= 3:
-            return tuple(look.gamma.tolist()), look.mix, look.shade
-        return (float(look.gamma[1]),), np.full((1, 1), _MIX, np.int64), look.shade
+        return look if channels >= 3 else Look(look.gamma[1:2], np.full((1, 1), _MIX), look.shade)
 
     def digests(self) -> dict[str, str]:
         """Return a digest of each class's look, by class name; it tells nothing about it."""
@@ -220,19 +225,22 @@ class ClasswiseTone(Perturbation):
         return cls(names, [Look(*look) for look in zip(*parts, strict=True)])
 
 
-@lru_cache(256)
-def _curves(gamma: tuple[float, ...], full: int) -> NDArray[np.signedinteger[Any]]:
-    """Tabulate each channel's power, for every sample, in parts of 256: (channels, full + 1)."""
-    samples = np.arange(full + 1) / full
-    kind = np.int32 if full == 255 else np.int64
-    return np.stack([np.rint(samples**power * (256 * full)).astype(kind) for power in gamma])
+def _table(look: Look, full: int) -> NDArray[np.signedinteger[Any]]:
+    """Tabulate what each sample of a channel adds to every new channel (see ``_shading.shade``)."""
+    from unlearnable.protections._shading import LANES
+
+    powers = (np.arange(full + 1) / full) ** look.gamma[:, None]
+    curves = np.rint(powers * (256 * full)).astype(np.int64)
+    table = np.zeros((*curves.shape, LANES), np.int32 if full == 255 else np.int64)
+    table[..., : len(look.mix)] = curves[..., None] * look.mix.T[:, None]
+    return table
 
 
-def _light(light: NDArray[np.int64], height: int, width: int) -> NDArray[Any]:
-    """Spread the points of a shade over a picture: (height, width), in parts of 4,096."""
-    from unlearnable.protections._shading import spread
+def _spread(light: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
+    """Spread the points of a shade over a picture, linearly: (height, width), in parts of 4,096."""
+    from unlearnable.protections._shading import UNIT, ways
 
-    out = np.empty((height, width), np.int64)
-    for row in range(height):
-        spread(light, row, height, out[row])
-    return out
+    for length in (height, width):  # one side after the other, and turned back in the end
+        before, part = ways(light.shape[0], length)
+        light = (light[before] * (UNIT - part)[:, None] + light[before + 1] * part[:, None]).T
+    return light >> 24
