@@ -265,13 +265,13 @@ def measure_speed(options: argparse.Namespace) -> None:
             start = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - start)
-    found = {name: statistics.median(taken[1:]) for name, taken in times.items()}  # the first warms up
+    rounds = zip(times["transformation"][1:], times["bare"][1:], strict=True)  # the first warms up
     append(
         "transformation",
         model=options.model,
         steps=steps,
         threads=torch.get_num_threads(),
-        time_over_passes=found["transformation"] / found["bare"],
+        time_over_passes=statistics.median(ours / passes for ours, passes in rounds),
         torch=torch.__version__,
     )
 
