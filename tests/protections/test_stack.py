@@ -64,6 +64,20 @@ def test_classes_that_a_key_cannot_tell_apart(name, names, key):
         protections.create(name).fit(type("D", (), {"class_names": names}), key)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 150)])
+def test_pictures_of_any_size_and_channels(size, channels, dtype, key, rng):
+    images = rng.integers(0, np.iinfo(dtype).max + 1, (3, *size, channels), dtype)
+    for layers in ("cuda", "tone:strength=1:grid=8", "patches", "autoregressive", "cuda,tone,patches,autoregressive"):
+        stacked = Stack(layers=layers).fit(Names, key)
+        out, traces = stacked.apply_traced(images, np.arange(3), IDS)
+        back = stacked.restore(out, np.arange(3), IDS, traces)
+        assert (out.shape, out.dtype, back.shape, back.dtype) == (images.shape, dtype) * 2
+        if layers in ("patches", "autoregressive"):
+            assert np.array_equal(back, images)
+
+
 @pytest.mark.parametrize("channels", [2, 5])
 @pytest.mark.parametrize("name", [name for name in LAYERS if name not in MADE])
 def test_pictures_of_other_channels_are_refused(name, channels, key):

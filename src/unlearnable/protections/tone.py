@@ -250,12 +250,12 @@ def _curves(gamma: NDArray[np.float64], full: int) -> NDArray[np.int64]:
     Where the last digits, in which machines differ, could decide how a power is rounded, it is worked out in decimals.
     """
     exact = np.power(np.arange(full + 1) / full, gamma[:, None]) * (_CURVE * full)
-    curves: NDArray[np.int64] = np.rint(exact).astype(np.int64)
-    with localcontext(prec=40, rounding=ROUND_HALF_EVEN):
-        for channel, sample in np.argwhere(np.abs(exact % 1 - 0.5) < _IN_DOUBT).tolist():
+    curves: NDArray[np.float64] = np.rint(exact)
+    for channel, sample in np.argwhere(np.abs(exact - curves) > 0.5 - _IN_DOUBT).tolist():
+        with localcontext(prec=40, rounding=ROUND_HALF_EVEN):
             power = (Decimal(sample) / full) ** Decimal(gamma[channel].item())
             curves[channel, sample] = int((power * (_CURVE * full)).to_integral_value())
-    return curves
+    return curves.astype(np.int64)
 
 
 def _spread(light: NDArray[np.int64], height: int, width: int, rows: slice) -> NDArray[np.int64]:
