@@ -176,9 +176,12 @@ def test_local_normalization_undoes_shades_and_tints(rng):
     assert left[1] < 1 / 10
 
 
-@pytest.mark.parametrize("name", ["tone-matching-0", "pattern-removal-0", "local-normalization-0"])
-def test_sigmas_are_above_zero(name):
-    with pytest.raises(InputError, match="a sigma above 0"):
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("tone-matching-0", "above 0"), ("pattern-removal-0", "above 0"), ("local-normalization-0.4", "of at least 0.5")],
+)
+def test_sigmas_that_are_too_small(name, least):
+    with pytest.raises(InputError, match=f"a sigma {least}"):
         named(name)
 
 

@@ -1,5 +1,6 @@
 """What is done once, each against a slow version from the formula or another library."""
 
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.ndimage import correlate
 
 from tests.countermeasures.conftest import textured
 from unlearnable.countermeasures import Leak, Published, countermeasures, named
-from unlearnable.countermeasures.class_mean_removal import class_means
+from unlearnable.countermeasures.class_mean_removal import add_by_class, class_means
 from unlearnable.countermeasures.orthogonal_projection import linear_weights, project_out
 from unlearnable.countermeasures.paired_regression import restoring_filter
 from unlearnable.countermeasures.spectrum_equalization import class_powers
@@ -129,6 +130,17 @@ def test_class_means_become_one(published):
     assert typical < 0.3  # but for rounding; clipping shows in a few pixels
 
 
+def test_sums_are_by_class_and_cheap_for_many_classes(rng):
+    labels, values = rng.integers(0, 30_000, 500), rng.integers(0, 256, (500, 2, 3), dtype=np.uint8)
+    sums, wanted = np.ones((30_000, 2, 3)), np.ones((30_000, 2, 3))
+    tracemalloc.start()
+    add_by_class(sums, values, labels)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    np.add.at(wanted, labels, values)
+    assert np.array_equal(sums, wanted)
+
+
 def test_projection_against_least_squares(published):
     weights = np.random.default_rng(0).normal(size=(3, published.images[0].size)).astype(np.float32)
     out = project_out(published.images, weights)
@@ -187,6 +199,14 @@ def test_spectra_become_one(rng):
     phases = [np.angle(np.fft.rfft2(i[4, ..., 0])) for i in both]
     strong = np.abs(np.fft.rfft2(marked.images[4, ..., 0].astype(float))) > 300
     assert np.abs(np.exp(1j * phases[0]) - np.exp(1j * phases[1]))[strong].max() < 0.1
+
+
+def test_flat_pictures_of_a_class_keep_a_flat_spectrum(rng):
+    images = textured(rng, count=24, height=9, width=11).images.copy()
+    labels = np.arange(24) % 3
+    images[labels == 1] = [77, 78, 79]  # the transform's rounding leaves a little power everywhere
+    out = cleaned("spectrum-equalization", Published(images, labels, 3))
+    assert not np.ptp(out[labels == 1], (0, 1, 2)).any()
 
 
 def test_resize_against_pillow(published):

@@ -104,6 +104,7 @@ BAD = [  # arrays, what the message says
     ({"images": PICTURES.transpose(0, 3, 1, 2).copy(), "labels": [0, 1, 2]}, r"images.transpose\(0, 2, 3, 1\)"),
     ({"images": np.asfortranarray(PICTURES), "labels": [0, 1, 2]}, "numpy.ascontiguousarray"),
     ({"images": PICTURES[0, 0], "labels": [0, 1, 2, 3, 4]}, "count, height, width"),
+    ({"images": PICTURES[..., :2], "labels": [0, 1, 2]}, "1, 3 or 4 channels"),
     ({"images": PICTURES[:, :0], "labels": [0, 1, 2]}, "count, height, width"),
     ({"images": PICTURES, "labels": [0, 1]}, "expected 3 labels"),
     ({"images": PICTURES, "labels": [[0], [1], [2]]}, "expected 3 labels"),

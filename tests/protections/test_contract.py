@@ -71,6 +71,7 @@ def test_saved_and_loaded_it_does_the_same(name, options, rng, tmp_path):
     labels = np.array([0, 1, 2, 0, 1, 2])
     fitted = fit(name, options, images, labels)
     fitted.save(tmp_path / "fitted")
+    assert (tmp_path / "fitted").stat().st_mode & 0o077 == 0  # as a key's file
     loaded = type(fitted).load(tmp_path / "fitted")
     assert loaded.digests() == fitted.digests()
     assert np.array_equal(loaded.apply(images, labels, IDS), fitted.apply(images, labels, IDS))

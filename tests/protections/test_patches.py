@@ -1,5 +1,8 @@
 """Patches and autoregressive noise: what each class's pattern is, and that no two are alike."""
 
+import hashlib
+import pickle
+
 import numpy as np
 import pytest
 
@@ -62,6 +65,24 @@ def test_processes_are_kept_apart(classes):
         weights = autoregressive.Autoregressive().fit(names(classes), Key(bytes([seed] * 32))).weights
         nearest = min(autoregressive.distances_to(weights[n + 1 :], weights[n]).min() for n in range(classes - 1))
         assert nearest >= autoregressive.default_distance(classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("patches", "345ca4a0136c1251d196ba09d7a117c50c2a0d5d2c5eca20c5d173571e7f2599"),
+        ("autoregressive", "ee9833f368032934e001e9f3b858245e3866bd7a298d606c4fcbef69d3665bbb"),
+    ],
+)
+def test_patterns_are_pinned_for_ever(name, digest):
+    grey = np.full((3, 50, 40, 3), 128, np.uint8)
+    out = protections.create(name, radius=9).fit(names(3), Key(bytes(32))).apply(grey, np.arange(3), list("abc"))
+    assert hashlib.sha256(out.tobytes()).hexdigest() == digest
+
+
+def test_to_another_process_processes_go_without_a_pattern_a_class(key):
+    few, many = (pickle.dumps(autoregressive.Autoregressive(size=size).fit(names(9), key)) for size in (8, 512))
+    assert len(many) < len(few) + 100
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,35 @@ def test_every_other_layer_is_drawn_from_key_and_class_names(name, key):
     assert type(protections.create(name).fit(Names, key)) is LAYERS[name]
 
 
+@pytest.mark.parametrize("names", [(), ("ant", "ant"), ("caf\u00e9", "cafe\u0301")])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in MADE])
+def test_classes_that_a_key_cannot_tell_apart(name, names, key):
+    with pytest.raises(ValueError, match="class names that differ, at least one"):
+        protections.create(name).fit(type("D", (), {"class_names": names}), key)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 150)])
+def test_pictures_of_any_size_and_channels(size, channels, dtype, key, rng):
+    images = rng.integers(0, np.iinfo(dtype).max + 1, (3, *size, channels), dtype)
+    for layers in ("cuda", "tone:strength=1:grid=8", "patches", "autoregressive", "cuda,tone,patches,autoregressive"):
+        stacked = Stack(layers=layers).fit(Names, key)
+        out, traces = stacked.apply_traced(images, np.arange(3), IDS)
+        back = stacked.restore(out, np.arange(3), IDS, traces)
+        assert (out.shape, out.dtype, back.shape, back.dtype) == (images.shape, dtype) * 2
+        if layers in ("patches", "autoregressive"):
+            assert np.array_equal(back, images)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in MADE])
+def test_pictures_of_other_channels_are_refused(name, channels, key):
+    fitted = protections.create(name).fit(Names, key)
+    with pytest.raises(ValueError, match="width, 1, 3 or 4"):
+        fitted.apply(np.zeros((1, 9, 9, channels), np.uint8), np.array([0]), ["a"])
+
+
 def test_a_stack_is_saved_and_loaded(images, key, tmp_path):
     stacked = Stack(layers="patches,autoregressive,cuda,tone").fit(Names, key)
     stacked.save(tmp_path / "stack")

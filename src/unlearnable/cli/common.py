@@ -71,9 +71,7 @@ MinSsim = Annotated[
     float | None,
     typer.Option("--min-ssim", metavar="Q", help="stack: weaken the layers until the median SSIM is at least Q."),
 ]
-Strength = Annotated[
-    float | None, typer.Option("--strength", metavar="S", help="tone: above 0 and at most 1. [default: 0.5]")
-]
+Strength = Annotated[float | None, typer.Option("--strength", metavar="S", help="tone: 0.01 to 1. [default: 0.5]")]
 Grid = Annotated[
     int | None, typer.Option("--grid", metavar="G", help="tone: points of light a side. patches: of them a side.")
 ]

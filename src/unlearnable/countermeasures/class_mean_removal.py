@@ -38,10 +38,16 @@ def class_means(
     images: NDArray[np.uint8], labels: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each class's mean picture, 0 where it is empty: (classes, height, width, channels); and that of all."""
-    sums = np.zeros((classes, images[0].size))
+    sums = np.zeros((classes, *images.shape[1:]))
     for part in pieces(images):
-        some = labels[part]
-        sums += np.eye(classes)[:, some] @ images[part].reshape(len(some), -1)
+        add_by_class(sums, images[part], labels[part])
     counts = np.maximum(np.bincount(labels, minlength=classes), 1)
-    shape = images.shape[1:]
-    return (sums / counts[:, None]).reshape(classes, *shape), (sums.sum(0) / len(images)).reshape(shape)
+    return sums / counts[:, None, None, None], sums.sum(0) / len(images)
+
+
+def add_by_class(sums: NDArray[np.float64], values: NDArray[Any], labels: NDArray[np.int64]) -> None:
+    """Add values, (count, ...), to the sums of their classes, (classes, ...), in place; for any number of classes."""
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    for label, its in zip(present, np.split(order, starts[1:]), strict=True):
+        sums[label] += values[its].sum(0, dtype=np.float64)

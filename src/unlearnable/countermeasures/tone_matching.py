@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlearnable.countermeasures.base import Countermeasure, Published, by_pieces, countermeasures, pieces
-from unlearnable.countermeasures.class_mean_removal import class_means
+from unlearnable.countermeasures.class_mean_removal import add_by_class, class_means
 from unlearnable.errors import expected
 
 _LEVELS: Final = 256
@@ -88,9 +88,8 @@ def colour_maps(published: Published) -> tuple[NDArray[np.float32], NDArray[np.f
     sums, squares = np.zeros((published.classes, channels)), np.zeros((published.classes, channels, channels))
     for part in pieces(images):
         colours = images[part].reshape(-1, images[0].size // channels, channels).astype(np.float64)
-        members = np.eye(published.classes)[:, published.labels[part]]
-        sums += members @ colours.sum(1)
-        squares += np.tensordot(members, np.matmul(colours.transpose(0, 2, 1), colours), 1)
+        add_by_class(sums, colours.sum(1), published.labels[part])
+        add_by_class(squares, np.matmul(colours.transpose(0, 2, 1), colours), published.labels[part])
     counts = np.bincount(published.labels, minlength=published.classes) * (images[0].size // channels)
     means, spreads = _moments(np.maximum(counts, 1)[:, None], sums, squares)
     mean, spread = _moments(np.array([[counts.sum()]]), sums.sum(0)[None], squares.sum(0)[None])

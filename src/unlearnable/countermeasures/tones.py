@@ -106,7 +106,7 @@ class LocalNormalization(_Normalisation):
     is the best multi-stage architecture for object recognition?", ICCV 2009, section 2, here of the picture itself.
     Where samples hardly differ they are stretched ten times at most.
 
-    sigma: of the Gaussian that weighs the surroundings, in pixels, above 0.
+    sigma: of the Gaussian that weighs the surroundings, in pixels, at least 0.5: below it there are hardly any.
     """
 
     name: ClassVar[str] = "local-normalization"
@@ -114,8 +114,8 @@ class LocalNormalization(_Normalisation):
     sigma: float = 4.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < math.inf:
-            raise expected("a sigma above 0", str(self.sigma), "choose 4")
+        if not 0.5 <= self.sigma < math.inf:
+            raise expected("a sigma of at least 0.5", str(self.sigma), "choose 4")
 
     def at_test(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         from scipy.ndimage import gaussian_filter

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unlearnable.pictures.samples import Samples, coloured, eight_bit
 
-_PIXELS: Final = 4096  # of a picture, at most, spread evenly: each takes about a microsecond
+_PIXELS: Final = 4096  # of a picture, spread evenly: each takes about a microsecond
 _XYZ: Final = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
 )
@@ -54,7 +54,8 @@ def ciede2000(first: Colours, second: Colours) -> Colours:
     a = a * (1.5 - 0.5 * np.sqrt(chroma**7 / (chroma**7 + 25.0**7)))
     chroma, hue = np.hypot(a, b), np.arctan2(b, a) % (2 * np.pi)
     grey = chroma.prod(0) == 0  # has no hue
-    turn = np.where(grey, 0, (hue[1] - hue[0] + np.pi) % (2 * np.pi) - np.pi)
+    turn = hue[1] - hue[0]
+    turn = np.where(grey, 0, turn - 2 * np.pi * (turn > np.pi) + 2 * np.pi * (turn < -np.pi))
     by_lightness, by_chroma = lightness[1] - lightness[0], chroma[1] - chroma[0]
     by_hue = 2 * np.sqrt(chroma.prod(0)) * np.sin(turn / 2)
     middle = np.where(grey, hue.sum(0), hue[0] + turn / 2)

@@ -151,10 +151,10 @@ class Archive:
         if images.dtype not in ("u1", "<u2", ">u2"):
             advice = "save them as uint8 (floats from 0 to 1: multiply by 255 and round)"
             raise self._wrong(images, "pictures of uint8 or uint16", advice)
-        if len(images.shape) not in (3, 4) or not 1 <= math.prod(images.shape[3:]) <= 4 or 0 in images.shape[1:]:
+        if len(images.shape) not in (3, 4) or math.prod(images.shape[3:]) not in (1, 3, 4) or 0 in images.shape[1:]:
             raise self._wrong(
                 images,
-                "pictures as (count, height, width) or (count, height, width, 1 to 4 channels)",
+                "pictures as (count, height, width) or (count, height, width, 1, 3 or 4 channels)",
                 "transpose them (channels first: images.transpose(0, 2, 3, 1))",
             )
         if math.prod(images.shape[1:3]) > MAX_PIXELS:

@@ -39,10 +39,15 @@ def draw_apart(
 
     draw: takes from a stream what a class would get, and the array that distances are measured with.
     distances: takes the arrays of those chosen before, (count, ...), and of the new one, (...); returns (count,).
+
+    Raises ValueError where there are no classes, and for names that the key takes for one.
     """
+    ranks = [key.rank(purpose.order, name) for name in class_names]
+    if not ranks or len(set(ranks)) < len(ranks):
+        raise ValueError(f"expected class names that differ, at least one, found {tuple(class_names)}")
     found: dict[int, Drawn] = {}
     chosen: Features = np.empty(0)
-    order = sorted(range(len(class_names)), key=lambda label: key.rank(purpose.order, class_names[label]))
+    order = sorted(range(len(ranks)), key=ranks.__getitem__)
     for place, label in enumerate(order):
         stream = key.stream(purpose.stream, class_names[label], purpose.parameters)
         for _ in range(_DRAWS):

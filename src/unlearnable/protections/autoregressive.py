@@ -16,14 +16,13 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from unlearnable.compiled import compiled
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
 from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
 from unlearnable.protections.base import Classed, Layer, protections
-from unlearnable.protections.noise import Noise, Pattern
+from unlearnable.protections.noise import Noise, Pattern, write_tensors
 
 _FORMAT: Final = "unlearnable-autoregressive-1"
 _NEIGHBOURS: Final = 8  # of a sample in a window of 3 x 3 that ends with it
@@ -145,16 +144,8 @@ class AutoregressiveNoise(Noise):
         size: int,
     ) -> None:
         """Take the processes, in the order of the class names."""
-        nothing = np.empty((0, size, size, 3), np.int8)
-        blank = np.zeros((len(class_names), 1, 1, 1), np.int8)
-        super().__init__(
-            class_names,
-            (),
-            nothing,
-            np.broadcast_to(blank, (len(class_names), size, size, 3)),
-            radius=radius,
-            method="Autoregressive",
-        )
+        blank = np.zeros((len(class_names), 1, 1, 3), np.int8)  # no pattern is kept: each is made when it is asked for
+        super().__init__(class_names, (), blank[:0], blank, radius=radius, method="Autoregressive")
         self.weights, self.gains, self.starts, self.size = weights, gains, starts, size
 
     def pattern(self, label: int, id_: str) -> Pattern:
@@ -175,7 +166,7 @@ class AutoregressiveNoise(Noise):
         secret = np.frombuffer(self.starts.secret, np.uint8)
         about = {"format": _FORMAT, "class_names": json.dumps(self.class_names)}
         about |= {"radius": str(self.radius), "size": str(self.size)}
-        save_file({"weights": self.weights, "gains": self.gains, "starts": secret}, path, about)
+        write_tensors(Path(path), {"weights": self.weights, "gains": self.gains, "starts": secret}, about)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

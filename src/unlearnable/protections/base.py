@@ -18,7 +18,7 @@ ROUNDING: Final = 12**-0.5
 """Standard deviation of what rounding to whole grey levels does."""
 
 Images = NDArray[np.unsignedinteger[Any]]
-"""Pictures of one size: (count, height, width, channels), uint8 or uint16, with 1 to 4 colour channels, no alpha."""
+"""Pictures of one size: (count, height, width, channels), uint8 or uint16, with 1, 3 or 4 colour channels, no alpha."""
 
 Labels = NDArray[np.integer[Any]]
 """(count,) integers: the place of each picture's class in ``class_names``."""
@@ -122,9 +122,9 @@ protections: Registry[Protection] = Registry("protection")
 
 def check_images(images: NDArray[Any], labels: NDArray[Any], classes: int) -> None:
     """Raise ValueError, with what was expected and found, unless pictures and labels fit each other."""
-    if images.ndim != 4 or not 1 <= images.shape[-1] <= 4 or 0 in images.shape[1:]:
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or 0 in images.shape[1:]:
         hint = " (channel-first? transpose(0, 2, 3, 1))" if images.ndim == 4 and images.shape[1] in (1, 3) else ""
-        raise ValueError(f"expected pictures as (count, height, width, 1 to 4), found shape {images.shape}{hint}")
+        raise ValueError(f"expected pictures as (count, height, width, 1, 3 or 4), found shape {images.shape}{hint}")
     if images.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"expected uint8 or uint16 pictures, found {images.dtype}")
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":

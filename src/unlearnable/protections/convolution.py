@@ -17,7 +17,6 @@ from typing import Final, Literal, NamedTuple, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
@@ -34,6 +33,7 @@ from unlearnable.protections.base import (
     in_parallel,
     protections,
 )
+from unlearnable.protections.noise import write_tensors
 
 _FORMAT: Final = "unlearnable-convolution-1"
 _LEAST_BLUR: Final = 0.01
@@ -390,7 +390,7 @@ class ClasswiseConvolution(Perturbation):
             "by_size": json.dumps(self.by_size),
             "style": self.style,
         }
-        save_file({f"filters_{k}": bank.weights for k, bank in self.banks.items()}, path, description)
+        write_tensors(Path(path), {f"filters_{k}": bank.weights for k, bank in self.banks.items()}, description)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -21,6 +21,7 @@ from unlearnable.protections.base import ROUNDING, Images, Labels, Perturbation,
 
 _FORMAT: Final = "unlearnable-noise-1"
 _CHUNK: Final = 1 << 24  # bytes that are copied at a time
+_KINDS: Final = {"int8": "I8", "uint8": "U8", "int64": "I64", "float32": "F32", "float64": "F64"}  # of safetensors
 
 Pattern = NDArray[np.int8]
 """(..., height, width, channels) int8, in grey levels of 255: what is added to a picture of the canvas's size."""
@@ -166,12 +167,15 @@ class Noise(Perturbation):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -> None:
-    """Write int8 and uint8 arrays as safetensors, piece by piece, in a file that its owner alone can read."""
+    """Write arrays of the types in ``_KINDS`` as safetensors, piece by piece, for their owner alone to read."""
     header: dict[str, Any] = {"__metadata__": about}
     end = 0
     for name, tensor in tensors.items():
-        kind = "I8" if tensor.dtype == np.int8 else "U8"
-        header[name] = {"dtype": kind, "shape": tensor.shape, "data_offsets": [end, end + tensor.nbytes]}
+        header[name] = {
+            "dtype": _KINDS[tensor.dtype.name],
+            "shape": tensor.shape,
+            "data_offsets": [end, end + tensor.nbytes],
+        }
         end += tensor.nbytes
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)

@@ -48,7 +48,8 @@ def default_distance(classes: int) -> float:
 class Patches(Layer):
     """Patches and their parameters.
 
-    radius: in grey levels of 255, 1 to 64: by how much every sample changes, up or down.
+    radius: in grey levels of 255, 1 to 64: by how much every sample changes, up or down. Less where patches meet in a
+        picture of another size than 32 x 32, and in grey pictures, which take the mean of the colours.
     grid: patches along a side, 4, 8 or 16.
 
     Raises InputError for other values.

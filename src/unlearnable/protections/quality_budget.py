@@ -14,7 +14,7 @@ _STEPS: Final = 64  # shares that are told apart
 MEASUREMENTS: Final = 2 + round(math.log2(_STEPS))
 """Stacks, at most, that are measured on the way to one that meets its budget."""
 
-_CERTAINTY: Final = 1.645  # standard deviations: one in twenty samples may promise too much
+_CERTAINTY: Final = 1.645  # standard deviations: one in twenty samples, of five values at least, may promise too much
 
 
 def strongest(stack: Stack, least: float, measure: Callable[[Stack], float]) -> Stack:
@@ -63,7 +63,9 @@ def median_at_least(values: Sequence[float], total: int) -> float:
 
     A lower confidence bound (95 %) from the order of the values alone, whatever their distribution, in the normal
     approximation: half of the sample, less 1.645 standard deviations of how many of it lie below the median, are taken
-    to lie there. Of all values it is the median itself, of an even number the lower of the two in the middle.
+    to lie there. Fewer than five values are too few for it: it is the least of them, which lies above the median of
+    many once in two samples of one value, once in four of two, in eight of three, in sixteen of four. Of all values it
+    is the median itself, of an even number the lower of the two in the middle.
 
     >>> median_at_least([0.9, 0.7, 0.8], 3), median_at_least([0.9, 0.7, 0.8], 1000)
     (0.8, 0.7)

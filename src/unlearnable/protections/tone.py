@@ -5,13 +5,15 @@ picture. It costs next to nothing, keeps all structure, and is a shortcut of ano
 compresses a picture leaves its colours and its light where they are. Not from a paper; what it withstands, and what
 not, is told in ``docs/stack.md``.
 
-All of it is whole-number arithmetic, so that the same bytes come out on every machine.
+What is drawn is whole parts of a unit, and pictures are changed in whole-number arithmetic, with one table for each
+class. So the same bytes come out on every machine, though machines differ in the last digits of powers.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -19,7 +21,6 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
@@ -36,12 +37,18 @@ from unlearnable.protections.base import (
     in_parallel,
     protections,
 )
+from unlearnable.protections.noise import write_tensors
 
 _FORMAT: Final = "unlearnable-tone-1"
+_GAMMA: Final = 1 << 20  # of which gammas are whole parts, so that no machine's last digits show
 _MIX: Final = 1 << 10  # of which the shares of a channel's mix are whole parts
 _SHADE: Final = 1 << 12  # the same, of light
+_CURVE: Final = 1 << 8  # the same, of a level of a sample that was raised to a power
+_IN_DOUBT: Final = 1e-6  # of such a part: far more than powers in floating point are off, even those of 16 bits
+_STRIP: Final = 1 << 20  # pixels that are restored at a time
 _STEPS: Final = 3  # levels of each channel in the colours by which looks are compared
 
+_LEAST: Final = 0.01  # a strength; what is much below it changes nothing in 8 bits
 _MOST_MIX: Final = 0.5  # of a channel that comes from a random mix, at strength 1
 _MOST_GAMMA: Final = 1.2  # gammas lie between 2 to this power and its inverse, at strength 1
 _MOST_SHADE: Final = 0.9  # of the light that the darkest point of the shade may lose, at strength 1
@@ -50,7 +57,7 @@ _MOST_SHADE: Final = 0.9  # of the light that the darkest point of the shade may
 class Look(NamedTuple):
     """What becomes of a class's pictures: first the gamma of each channel, then the mix, then the shade.
 
-    gamma: (3,) float64, powers that a sample on the 0 to 1 scale is raised to.
+    gamma: (3,) float64, powers that a sample on the 0 to 1 scale is raised to; whole parts of 1 / 2**20.
     mix: (3, 3) int64, row by row the shares of a new channel, in parts of 1,024.
     shade: (grid, grid) int64, light at points spread evenly from corner to corner, in parts of 4,096; linear between
         them. Its brightest point is 4,096.
@@ -63,7 +70,7 @@ class Look(NamedTuple):
 
 def draw_look(stream: Stream, strength: float, grid: int) -> Look:
     """Draw a look: gammas even on a scale of powers of 2, mixes even on the simplex, points of light even."""
-    gamma = 2.0 ** ((2 * stream.uniform(3) - 1) * _MOST_GAMMA * strength)
+    gamma = np.rint(2.0 ** ((2 * stream.uniform(3) - 1) * _MOST_GAMMA * strength) * _GAMMA) / _GAMMA
     cuts = np.sort(np.floor(stream.uniform(6).reshape(3, 2) * (_MIX + 1)).astype(np.int64), axis=1)
     shares = np.diff(cuts, axis=1, prepend=0, append=_MIX)
     share = round(_MOST_MIX * strength * _MIX)
@@ -105,7 +112,7 @@ def default_distance(strength: float, classes: int) -> float:
 class Tone(Layer):
     """Tone and its parameters.
 
-    strength: above 0 and at most 1; of every part of the looks.
+    strength: 0.01 to 1; of every part of the looks.
     grid: points of the shade along a side, 2 to 8.
 
     Raises InputError for values outside these ranges.
@@ -115,8 +122,8 @@ class Tone(Layer):
     grid: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength <= 1:
-            raise expected("a strength above 0 and at most 1", str(self.strength), "0.5 is the default")
+        if not _LEAST <= self.strength <= 1:
+            raise expected(f"a strength from {_LEAST} to 1", str(self.strength), "0.5 is the default")
         if not 2 <= self.grid <= 8:
             raise expected("a grid of 2 to 8 points a side", str(self.grid), "2 is the default")
 
@@ -141,7 +148,7 @@ class Tone(Layer):
 
     def scaled(self, share: float) -> "Tone":
         """Return it at a share of its strength."""
-        return replace(self, strength=round(share * self.strength, 6))
+        return replace(self, strength=max(_LEAST, round(share * self.strength, 6)))
 
 
 class ClasswiseTone(Perturbation):
@@ -184,14 +191,16 @@ class ClasswiseTone(Perturbation):
         for n, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
             if image.shape[2] == 3 and (image == image[..., :1]).all():
                 image = image[..., :1]  # it was grey, in a format that knows only colours
-            gamma, mix, light = self._for(label, image.shape[2])
+            height, width, channels = image.shape
+            gamma, mix, light = self._for(label, channels)
             colours = len(mix)
-            light_at = _spread(light, *image.shape[:2]) / _SHADE
-            linear = image[..., :colours] / full / light_at[..., None]
-            powers = np.linalg.solve(mix / _MIX, linear.reshape(-1, colours).T).T.reshape(linear.shape)
-            restored = powers.clip(0, 1) ** (1 / gamma)
-            black = image.shape[2] - colours  # of a CMYK picture
-            out[n, ..., : out.shape[3] - black] = np.rint(restored * full)
+            unmix = np.linalg.inv(mix / _MIX).T
+            black = channels - colours  # of a CMYK picture
+            step = max(1, _STRIP // width)  # floats of a large picture take much memory
+            for strip in (slice(top, top + step) for top in range(0, height, step)):
+                light_at = _spread(light, height, width, strip) / _SHADE
+                powers = (image[strip, :, :colours] / full / light_at[..., None]) @ unmix
+                out[n, strip, :, : out.shape[3] - black] = np.rint(powers.clip(0, 1) ** (1 / gamma) * full)
         return out
 
     def _for(self, label: int, channels: int) -> Look:
@@ -208,7 +217,7 @@ class ClasswiseTone(Perturbation):
     def save(self, path: str | Path) -> None:
         """Write the looks and class names as safetensors. The file is as secret as the key."""
         parts = {name: np.stack([getattr(look, name) for look in self.looks]) for name in Look._fields}
-        save_file(parts, path, {"format": _FORMAT, "class_names": json.dumps(self.class_names)})
+        write_tensors(Path(path), parts, {"format": _FORMAT, "class_names": json.dumps(self.class_names)})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -229,18 +238,31 @@ def _table(look: Look, full: int) -> NDArray[np.signedinteger[Any]]:
     """Tabulate what each sample of a channel adds to every new channel (see ``_shading.shade``)."""
     from unlearnable.protections._shading import LANES
 
-    powers = (np.arange(full + 1) / full) ** look.gamma[:, None]
-    curves = np.rint(powers * (256 * full)).astype(np.int64)
+    curves = _curves(look.gamma, full)
     table = np.zeros((*curves.shape, LANES), np.int32 if full == 255 else np.int64)
     table[..., : len(look.mix)] = curves[..., None] * look.mix.T[:, None]
     return table
 
 
-def _spread(light: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
-    """Spread the points of a shade over a picture, linearly: (height, width), in parts of 4,096."""
+def _curves(gamma: NDArray[np.float64], full: int) -> NDArray[np.int64]:
+    """Raise every sample to each channel's power: (channels, full + 1), in parts of 1 / 256 of a level.
+
+    Where the last digits, in which machines differ, could decide how a power is rounded, it is worked out in decimals.
+    """
+    exact = np.power(np.arange(full + 1) / full, gamma[:, None]) * (_CURVE * full)
+    curves: NDArray[np.float64] = np.rint(exact)
+    for channel, sample in np.argwhere(np.abs(exact - curves) > 0.5 - _IN_DOUBT).tolist():
+        with localcontext(prec=40, rounding=ROUND_HALF_EVEN):
+            power = (Decimal(sample) / full) ** Decimal(gamma[channel].item())
+            curves[channel, sample] = int((power * (_CURVE * full)).to_integral_value())
+    return curves.astype(np.int64)
+
+
+def _spread(light: NDArray[np.int64], height: int, width: int, rows: slice) -> NDArray[np.int64]:
+    """Spread the points of a shade over some rows of a picture, linearly: (rows, width), in parts of 4,096."""
     from unlearnable.protections._shading import UNIT, ways
 
-    for length in (height, width):  # one side after the other, and turned back in the end
-        before, part = ways(light.shape[0], length)
+    down, across = (ways(light.shape[0], length) for length in (height, width))
+    for before, part in (down[:, rows], across):  # one side after the other, and turned back in the end
         light = (light[before] * (UNIT - part)[:, None] + light[before + 1] * part[:, None]).T
     return light >> 24
