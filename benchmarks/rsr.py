@@ -19,7 +19,7 @@ those pruned at 85 % by AutoAttack, too, on fewer pictures still.
 What is written down already is not run again: networks in --runs, rows in ``results/rsr_lasso.jsonl`` and
 ``results/rsr_accuracy.jsonl``. ``--minutes`` stops in the middle, and the same command goes on from there. ``table``
 reads those rows: means over the seeds with the 95 % interval of the mean (Student); ``--figure`` draws accuracy against
-sparsity (PDF and PNG).
+sparsity (PDF and PNG), of the largest such table.
 """
 
 import argparse
@@ -243,9 +243,10 @@ ALIKE: Final = ("model", "pictures", "epochs", "batch_size", "data", "tests", "a
 
 
 def print_table(options: argparse.Namespace) -> None:
-    found = rows("rsr_accuracy")
-    for alike in dict.fromkeys(tuple(row[name] for name in ALIKE) for row in found):
-        chosen = [row for row in found if tuple(row[name] for name in ALIKE) == alike]
+    blocks: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows("rsr_accuracy"):
+        blocks.setdefault(tuple(row[name] for name in ALIKE), []).append(row)
+    for alike, chosen in blocks.items():
         model, pictures, epochs, batch_size, _, tests, attacked = alike
         print(f"{model}, {pictures:,} pictures, {epochs} epochs, batches of {batch_size};", end=" ")
         print(f"clean on {tests:,} test pictures, attacked {attacked:,} of them")
@@ -254,8 +255,8 @@ def print_table(options: argparse.Namespace) -> None:
             print(f"  {name}: " + "; ".join(told(of)))
             if name != "at" and all(row["seed"] in baselines for row in of):
                 print("    over at: " + "; ".join(gains([(row, baselines[row["seed"]]) for row in of])))
-        if options.figure:
-            draw(options.figure.with_suffix(""), chosen)
+    if options.figure:
+        draw(options.figure.with_suffix(""), max(blocks.values(), key=len))
     print(f"published, of ResNet-18 pruned at 85 %, over at: {PUBLISHED}")
 
 
