@@ -304,7 +304,7 @@ def draw(path: Path, chosen: list[dict[str, Any]]) -> None:
     for row in chosen:
         after = f", trained on for {row['fine_tuning']}" if row["fine_tuning"] else ""
         curves.setdefault(f"{row['kind']}{after}", {}).setdefault(row["sparsity"], []).append(row)
-    measures: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    measures: dict[str, Callable[[dict[str, Any]], float]] = {
         "clean": lambda row: row["clean"],
         "PGD-20": lambda row: row["accuracies"]["pgd20"],
         "PGD-20, EOT under noise": lambda row: row["accuracies"].get("eot-pgd20", row["accuracies"]["pgd20"]),

@@ -26,6 +26,8 @@ from unlearnable.audit.grid import Attempt, Grid
 from unlearnable.pictures.dataset import Dataset
 
 WAYS: Final = (
+    "equalize",
+    "local-normalization",
     "rsk",
     "rsk+equalize",
     "tone-matching+rsk",
