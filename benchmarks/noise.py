@@ -15,7 +15,6 @@ disturbed within 4/255, at random and by PGD. ``--figure`` draws the one against
 """
 
 import argparse
-import json
 import math
 import statistics
 import time
@@ -27,7 +26,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from rows import append
+from rows import append, rows
 from torch import Tensor, nn
 
 from unlearnable.attacks import PGD, Attack
@@ -35,7 +34,7 @@ from unlearnable.budgets import Linf
 from unlearnable.models import build
 from unlearnable.pictures.dataset import Dataset, load
 from unlearnable.plots import save
-from unlearnable.protections._bilevel import Member, UniformNoise, Unperturbed, fit_noise
+from unlearnable.protections._bilevel import Member, Perturb, UniformNoise, Unperturbed, fit_noise
 from unlearnable.protections.crop_flip import CropFlip
 from unlearnable.protections.settings import Settings, preset
 from unlearnable.protections.stability import Stability, stability
@@ -45,7 +44,6 @@ from unlearnable.training.loop import train
 from unlearnable.training.objectives import Adversarial, CrossEntropy
 from unlearnable.training.recipes import named
 
-ROWS: Final = Path(__file__).parent / "results" / "noise.jsonl"
 KINDS: Final = ("plain", "random", "adversary")
 INNER: Final = Linf.of_255(4)
 WAYS: Final = ("erm", "adversarial")
@@ -84,7 +82,7 @@ def main() -> None:
 
 
 def measure(data: Dataset, tests: Dataset, about: dict[str, Any], ways: list[str]) -> None:
-    known = {tuple(row[name] for name in DECIDING) for row in rows()}
+    known = {tuple(row[name] for name in DECIDING) for row in rows("noise")}
     left = [way for way in ways if tuple((about | {"way": way})[name] for name in DECIDING) not in known]
     if not left:
         return
@@ -109,8 +107,13 @@ def protect(
     if noise == "none":
         return data, {"gradients_made": 0, "surrogate_loss": math.nan, "stability": None}
     adversary = PGD(budget=INNER, steps=settings.inner_steps, step_size=2 * INNER.radius / settings.inner_steps)
+    perturbs: dict[str, Perturb] = {
+        "plain": Unperturbed(),
+        "random": UniformNoise(budget=INNER),
+        "adversary": adversary,
+    }
     member = Member(
-        perturb={"plain": Unperturbed(), "random": UniformNoise(budget=INNER), "adversary": adversary}[noise],
+        perturb=perturbs[noise],
         objective={
             "plain": CrossEntropy(),
             "random": Adversarial(attack=Shaking(budget=INNER)),
@@ -127,14 +130,10 @@ def protect(
     return protected, {"gradients_made": made.gradients, "surrogate_loss": made.loss, "stability": found._asdict()}
 
 
-def rows() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-
-
 def by_kind() -> dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]]:
     """Gather what has been measured: the rows of each way of training, over the seeds, by all else that decides."""
     found: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows():
+    for row in rows("noise"):
         kind = tuple(row[name] for name in ("pictures", "epochs", "noise", "surrogate", "steps", *EFFORT))
         found[kind][row["way"]].append(row)
     return found
