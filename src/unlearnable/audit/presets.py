@@ -50,11 +50,13 @@ _STANDARD: Final = (
     *(Attempt(name, AT) for name in ("grayscale", "coin+jpeg")),
 )
 PROMISING: Final = (
-    *("coin", "jpeg", "rsk", "grayscale", "equalize", "ueraser", "resize", "bit-depth", "orthogonal-projection"),
+    *("coin", "jpeg", "rsk", "grayscale", "equalize", "local-normalization", "ueraser", "resize", "bit-depth"),
+    "orthogonal-projection",
 )
 """Countermeasures that protections fell to, alone or put together, the most often first: a search tries them first."""
 STRONG: Final = (
-    *("grayscale+equalize+coin+jpeg", "coin+jpeg", "equalize+coin+jpeg", "grayscale+coin+jpeg", "rsk+jpeg"),
+    *("grayscale+equalize+coin+jpeg", "rsk+equalize", "coin+jpeg", "equalize+coin+jpeg", "grayscale+coin+jpeg"),
+    "rsk+jpeg",
 )
 """Compositions that protections of one kind or of several fell to: a search tries them before it makes its own."""
 
