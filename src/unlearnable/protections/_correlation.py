@@ -66,13 +66,23 @@ def _prepared(height: int, width: int, channels: int, k: int) -> Space:
 prepared = compiled(_prepared)
 
 
-def _paired(taps: NDArray[np.int64], weights: NDArray[np.int32]) -> None:
-    """Write a filter's taps, (k, k), two rows at a time: the lower row's in the upper half."""
+def _paired(
+    taps: NDArray[np.int64], offsets: NDArray[np.int64], weights: NDArray[np.int32], places: NDArray[np.int64]
+) -> int:
+    """Write a filter's taps, (k, k), two rows at a time, the lower row's in the upper half; return how many there are.
+
+    Pairs of zeros are left out: an aligned filter is three quarters zeros. places: the offsets of those that are not.
+    """
     k = taps.shape[0]
-    for tap in range(weights.shape[0]):
+    count = 0
+    for tap in range(offsets.shape[0]):
         row, column = tap // k * 2, tap % k
         below = taps[row + 1, column] if row + 1 < k else 0
-        weights[tap] = taps[row, column] + (below << 16)
+        if taps[row, column] or below:
+            weights[count] = taps[row, column] + (below << 16)
+            places[count] = offsets[tap]
+            count += 1
+    return count
 
 
 paired = compiled(_paired)
@@ -113,11 +123,19 @@ pair_rows = compiled(_pair_rows)
 
 
 def _sum_rows(
-    rows: Samples, first: int, count: int, k: int, weights: NDArray[np.int32], space: Space, sums: Sums
+    rows: Samples,
+    first: int,
+    count: int,
+    k: int,
+    weights: NDArray[np.int32],
+    places: NDArray[np.int64],
+    space: Space,
+    sums: Sums,
 ) -> None:
     """Filter ``count`` rows from ``first`` on.
 
-    ``sums``: flat, by row, each as long as a padded one; and room for ``BLOCK`` more.
+    ``weights``, ``places``: see :func:`_paired`. ``sums``: flat, by row, each as long as a padded one; and room for
+    ``BLOCK`` more.
     """
     stride, run = space.padded.shape[1], space.padded.shape[0] - k
     for start in range(0, count, run):
@@ -129,7 +147,7 @@ def _sum_rows(
             pad_rows(rows, first + start - k // 2, upper > 0, space.frame, padded)
             pair_rows(padded, space.pairs)
             for at in range(0, end - begin, BLOCK):
-                add_products(part, at, space.pairs, space.offsets, weights)
+                add_products(part, at, space.pairs, places, weights)
 
 
 sum_rows = compiled(_sum_rows)
@@ -204,15 +222,15 @@ def _correlate(
     strip = min(height, max(1, _STRIP // inside))
     flat = np.empty(strip * stride + BLOCK, np.full(1, full).dtype)
     sums = flat[: strip * stride].reshape(strip, stride)
-    weights = np.empty(space.offsets.shape[0], np.int32)
+    weights, places = np.empty(space.offsets.shape[0], np.int32), np.empty_like(space.offsets)
     highest = np.empty(inside, flat.dtype)
     rows_in, rows_out = images.reshape(count, height, inside), out.reshape(count, height, inside)
     for n in range(count):
-        paired(filters[classes[n]], weights)
+        taps = paired(filters[classes[n]], space.offsets, weights, places)
         highest[:] = 0
         for top in range(0, height, strip):
             rows = min(strip, height - top)
-            sum_rows(rows_in[n], top, rows, k, weights, space, flat)
+            sum_rows(rows_in[n], top, rows, k, weights[:taps], places[:taps], space, flat)
             highest_of(sums[:rows], highest)
         peak = highest_sum(highest)
         peaks[n] = peak
@@ -220,7 +238,7 @@ def _correlate(
         for top in range(0, height, strip):
             rows = min(strip, height - top)
             if strip < height:
-                sum_rows(rows_in[n], top, rows, k, weights, space, flat)
+                sum_rows(rows_in[n], top, rows, k, weights[:taps], places[:taps], space, flat)
             write_scaled(sums, scale, rows_out[n, top : top + rows])
 
 
@@ -399,8 +417,9 @@ def _correlate_scaled(
     stride, strip = space.padded.shape[1], space.padded.shape[0] - k
     rest = taps.copy()
     rest[row, column] = 0
-    weights = np.empty(space.offsets.shape[0], np.int32)
-    paired(rest, weights)
+    weights, places = np.empty(space.offsets.shape[0], np.int32), np.empty_like(space.offsets)
+    count = paired(rest, space.offsets, weights, places)
+    weights, places = weights[:count], places[:count]
 
     # The blur is stretched sideways at once, and downwards row by row.
     flat = np.empty(strip * stride + BLOCK, np.full(1, full).dtype)
@@ -409,7 +428,7 @@ def _correlate_scaled(
     tops = np.empty(low)
     for top in range(0, low, strip):
         rows = min(strip, low - top)
-        sum_rows(small_rows, top, rows, k, weights, space, flat)
+        sum_rows(small_rows, top, rows, k, weights, places, space, flat)
         stretch_sideways(blur[:rows], narrow, channels, factor, stretched[top * narrow * factor :])
         for i in range(rows):
             tops[top + i] = highest_sum(blur[i, :narrow])
