@@ -26,9 +26,10 @@ def plain() -> nn.Module:
 
 def run(out: Path) -> None:
     """Train, and write the weights and the figures of the epochs: what each process does."""
-    trained = train(dark_and_bright(), model=plain, recipe=RECIPE, device="cpu", checkpoint=out.with_suffix(".run"))
+    options = {"model": plain, "device": "cpu", "precision": "float32"}
+    trained = train(dark_and_bright(), recipe=RECIPE, checkpoint=out.with_suffix(".run"), **options)
     figures = torch.tensor([[epoch.loss, epoch.accuracy] for epoch in trained.history])
-    mined = train(dark_and_bright(), model=plain, recipe=MINED, device="cpu", checkpoint=out.with_suffix(".mined"))
+    mined = train(dark_and_bright(), recipe=MINED, checkpoint=out.with_suffix(".mined"), **options)
     splits = torch.tensor(mined.splits)
     if is_first():
         save_file(trained.model.state_dict() | {"figures": figures, "splits": splits}, out)

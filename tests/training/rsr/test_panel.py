@@ -83,7 +83,7 @@ def test_examples_of_the_network_without_noise_are_tested_with_it(networks) -> N
     asked = {"images": DATA.images, "labels": DATA.labels}
     seen: list[torch.Tensor] = []
     handle = noisy.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().clone()))
-    right = withstood(noisy, attack, made_on=Quiet(noisy), seeds=5, **asked)
+    right = withstood(noisy, attack, made_on=Quiet(noisy), seeds=5, precision="float32", **asked)
     handle.remove()
     with noise_off(noisy):
         true = torch.from_numpy(DATA.labels)

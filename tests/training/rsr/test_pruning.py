@@ -94,7 +94,7 @@ def test_statistics_are_the_mean_over_an_epoch_and_weights_stay() -> None:
     prune(pruned, 0.5)
     before = values(pruned)
     recipe = named("erm", batch_size=10, crop=0, flip=False)
-    reestimate(pruned, DATA, recipe)
+    reestimate(pruned, DATA, recipe, precision="float32")
     assert torch.equal(values(pruned), before)
     # The first layer's input is the picture itself: its statistics in closed form, over all batches.
     first, norm = pruned.features[0][0], pruned.features[0][1]
