@@ -9,7 +9,8 @@ The loop of EM, REM and SEM with every kind of inner perturbation and of surroga
 a ``plain`` surrogate (over crops and mirrorings here, as all are), SEM ``random`` noise for a surrogate trained against
 an ``adversary``, and REM takes the adversary for both; ``none`` are the clean pictures. They are trained on plainly and
 adversarially (L-infinity 4/255, 5 steps), as in the audit's tables, and tested on clean pictures: lower is better.
-What is not said is as in ``fast``. Rows go into ``results/noise.jsonl``; what stands there is not rerun. With the
+What is not said is as in ``fast``. Settings are chosen by pictures held out of training, given as ``--test``: which
+pictures tested is a part of each row. Rows go into ``results/noise.jsonl``; what stands there is not rerun. With the
 accuracies goes how steady the noise is: the surrogate's loss on clean pictures, on protected ones, and with their noise
 disturbed within 4/255, at random and by PGD. ``--figure`` draws the one against the other, for each training apart.
 """
@@ -49,7 +50,16 @@ INNER: Final = Linf.of_255(4)
 WAYS: Final = ("erm", "adversarial")
 STEADY: Final = 2_000  # pictures that the stability is measured on, of each class in turn
 EFFORT: Final = ("noise_steps", "samples", "inner_steps")
-DECIDING: Final = ("noise", "surrogate", "steps", *EFFORT, "way", "seed", "pictures", "data", "epochs")
+DECIDING: Final = ("noise", "surrogate", "steps", *EFFORT, "way", "seed", "pictures", "data", "tests", "epochs")
+KIND: Final = (
+    "pictures",
+    "tests",
+    "epochs",
+    "noise",
+    "surrogate",
+    "steps",
+    *EFFORT,
+)  # what a mean is over the seeds of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +88,7 @@ def main() -> None:
                     about = {"noise": noise, "surrogate": surrogate, "steps": steps, "seed": seed}
                     about |= {name: getattr(options, name) for name in EFFORT}
                     about |= {"pictures": len(data), "data": data.fingerprint()[:16], "epochs": options.epochs}
+                    about["tests"] = tests.fingerprint()[:16]
                     measure(data, tests, about, options.ways)
 
 
@@ -134,28 +145,26 @@ def by_kind() -> dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]]:
     """Gather what has been measured: the rows of each way of training, over the seeds, by all else that decides."""
     found: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows("noise"):
-        kind = tuple(row[name] for name in ("pictures", "epochs", "noise", "surrogate", "steps", *EFFORT))
+        kind = tuple(row[name] for name in KIND)
         found[kind][row["way"]].append(row)
     return found
 
 
 def print_table() -> None:
-    for (pictures, epochs, noise, surrogate, steps, *effort), ways in sorted(by_kind().items()):
+    for (pictures, tests, epochs, noise, surrogate, steps, *effort), ways in sorted(by_kind().items()):
         words = []
         for way, of in sorted(ways.items()):
             values = [100 * row["accuracy"] for row in of]
             words.append(f"{way} {statistics.mean(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})")
         passes = next(iter(ways.values()))[0]["gradients_made"] / pictures
-        kind = (
-            f"{pictures:,} pictures, {epochs} epochs: {noise:9} noise, {surrogate:9} surrogate, {steps:4} of {effort}"
-        )
-        print(f"{kind}, {passes:5.1f} passes a picture: " + "; ".join(words))
+        kind = f"{pictures:,} pictures, {epochs} epochs, tests {tests}: {noise:9} noise, {surrogate:9} surrogate"
+        print(f"{kind}, {steps:4} of {effort}, {passes:5.1f} passes a picture: " + "; ".join(words))
 
 
 def draw(path: Path) -> None:
     """Draw a figure for each way of training, number of pictures and of epochs, which its file is named by."""
     figures: dict[str, list[Point]] = defaultdict(list)
-    for (pictures, epochs, noise, surrogate, *_), ways in sorted(by_kind().items()):
+    for (pictures, tests, epochs, noise, surrogate, *_), ways in sorted(by_kind().items()):
         for way, of in ways.items():
             if noise == "none":
                 continue
@@ -163,7 +172,7 @@ def draw(path: Path) -> None:
             losses = (statistics.mean(row["stability"][name] for row in of) for name in Stability._fields)
             accuracy = statistics.mean(row["accuracy"] for row in of)
             point = Point(f"{noise} / {surrogate}, {passes:.0f} passes", Stability(*losses), accuracy)
-            figures[f"{path.name}-{way}-{pictures}-{epochs}"].append(point)
+            figures[f"{path.name}-{way}-{pictures}-{epochs}-{tests}"].append(point)
     for name, points in figures.items():
         save(trade_off(points, chance=0.1), path.with_name(name))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 import statistics
 
@@ -16,12 +17,13 @@ from tests.conftest import contents, draw_picture
 from unlearnable import InputError, Key, settling
 from unlearnable.cli import app
 from unlearnable.pictures import quality
+from unlearnable.pictures.colour_difference import colour_difference
 from unlearnable.pictures.manifest import Manifest
 from unlearnable.pictures.source import open_source
 from unlearnable.protections import protections
-from unlearnable.protections.quality_budget import median_at_least, strongest
+from unlearnable.protections.quality_budget import LIMITS, median_at_least, promised, strongest
 from unlearnable.protections.stack import LAYERS, MADE, Stack, parse
-from unlearnable.settling import sampled, settled, ssims
+from unlearnable.settling import qualities, sampled, settled
 
 BUDGETED = {"method": "stack", "workers": 0}
 
@@ -37,19 +39,40 @@ def strength(stack):
 @pytest.mark.parametrize("least", [0.5, 0.7, 0.77777, 0.98])
 def test_the_greatest_share_that_meets_the_budget(least):
     stack = Stack(layers="tone:strength=1")
-    found = strongest(stack, least, lambda some: 1 - strength(some) / 2)
+    found = strongest(stack, {"min_ssim": least}, lambda some: {"min_ssim": 1 - strength(some) / 2})
     assert strength(found) == max(n / 64 for n in range(1, 65) if 1 - n / 128 >= least)
 
 
 def test_what_meets_the_budget_stays_as_it_is():
-    assert strongest(Stack(layers="cuda"), 0.8, lambda _: 0.8) == Stack(layers="cuda")
+    for name in LIMITS:
+        assert strongest(Stack(layers="cuda"), {name: 0.8}, lambda _, name=name: {name: 0.8}) == Stack(layers="cuda")
+
+
+@pytest.mark.parametrize(
+    ("budget", "share"),
+    [
+        ({"min_psnr": 30}, 32),
+        ({"max_ciede2000": 4}, 25),
+        ({"min_psnr": 30, "max_ciede2000": 4}, 25),
+        ({"min_ssim": 0.9, "min_psnr": 20, "max_ciede2000": 16}, 12),
+        ({"min_psnr": 20, "max_ciede2000": 16}, 64),
+    ],
+)
+def test_every_limit_is_met_and_no_more_than_that(budget, share):
+    def measure(stack):
+        share = strength(stack)
+        return {"min_ssim": 1 - share / 2, "min_psnr": 40 - 20 * share, "max_ciede2000": 10 * share}
+
+    assert strength(strongest(Stack(layers="tone:strength=1"), budget, measure)) == share / 64
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_found_meets_the_budget_however_unevenly_ssim_falls(seed):
     rng = np.random.default_rng(seed)
     ssim = {n / 64: 1 - n / 64 + rng.uniform(-0.1, 0.1) for n in range(2, 65)} | {1 / 64: 1}
-    found = strongest(Stack(layers="tone:strength=1"), 0.6, lambda some: ssim[strength(some)])
+    found = strongest(
+        Stack(layers="tone:strength=1"), {"min_ssim": 0.6}, lambda some: {"min_ssim": ssim[strength(some)]}
+    )
     assert ssim[strength(found)] >= 0.6
 
 
@@ -57,12 +80,17 @@ def test_a_budget_that_cannot_be_met_says_what_could():
     reached = {"patches": 0.9, "tone": 0.97, "cuda": 0.8}
 
     def measure(stack):
-        return min(reached[name] for name, _ in stack.protections())
+        worst = min(reached[name] for name, _ in stack.protections())
+        return {"min_ssim": worst, "min_psnr": 50 * worst, "max_ciede2000": 1 / worst}
 
     with pytest.raises(InputError, match=r"SSIM of 0.85, found 0.800 at best: .* leave out cuda \(0.900 at best\)"):
-        strongest(Stack(layers="cuda,tone,patches"), 0.85, measure)
+        strongest(Stack(layers="cuda,tone,patches"), {"min_ssim": 0.85}, measure)
     with pytest.raises(InputError, match=r"found 0.800 at best: ask for less$"):
-        strongest(Stack(layers="cuda"), 0.85, measure)
+        strongest(Stack(layers="cuda"), {"min_ssim": 0.85}, measure)
+    with pytest.raises(InputError, match=r"CIEDE2000 of 1, found 1.25 at best: .* leave out cuda \(1.12 at best\)"):
+        strongest(Stack(layers="cuda,tone,patches"), {"min_psnr": 30, "max_ciede2000": 1}, measure)
+    with pytest.raises(InputError, match=r"PSNR in dB of 45, found 40.0 at best: ask for less$"):
+        strongest(Stack(layers="cuda"), {"min_psnr": 45}, measure)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 11, 13, 40, 256])
@@ -77,6 +105,13 @@ def test_a_sample_promises_too_much_once_in_twenty_times(count):
 def test_of_all_values_it_is_the_median(count, rng):
     values = rng.random(count).tolist()
     assert median_at_least(values, count) == statistics.median_low(values)
+
+
+def test_what_is_limited_from_above_is_promised_from_above(rng):
+    values = rng.random(40).tolist()
+    assert promised(values, 40, LIMITS["max_ciede2000"]) == statistics.median_high(values)
+    assert promised(values, 1000, LIMITS["max_ciede2000"]) > statistics.median(values)
+    assert promised(values, 1000, LIMITS["min_psnr"]) == median_at_least(values, 1000) < statistics.median(values)
 
 
 def test_what_is_left_out_of_a_sample_makes_it_less_certain():
@@ -126,6 +161,11 @@ def test_a_stack_with_a_budget_is_settled_before_it_is_fitted(key):
     for least in (0, 1, -0.5):
         with pytest.raises(InputError, match="a median SSIM above 0 and below 1"):
             Stack(min_ssim=least)
+    for bound in (0, -1, math.inf, math.nan):
+        with pytest.raises(InputError, match="a median PSNR above 0 dB"):
+            Stack(min_psnr=bound)
+        with pytest.raises(InputError, match="a median CIEDE2000 above 0"):
+            Stack(max_ciede2000=bound)
 
 
 def test_the_sample_is_the_keys_whatever_lies_in_memory(pictures, key, monkeypatch):
@@ -142,14 +182,16 @@ def test_the_sample_is_the_keys_whatever_lies_in_memory(pictures, key, monkeypat
     assert [one.id for one in sampled(source, key)] == [everything[0].id]
 
 
-def test_ssims_are_those_of_the_published_pictures(pictures, tmp_path, key):
+def test_qualities_are_those_of_the_published_pictures(pictures, tmp_path, key):
     stack = Stack(layers="tone,patches")
     sample = sampled(open_source(pictures), key)
-    found = ssims(stack, ["cat", "dog"], key, sample)
-    for one, ssim in zip(sample, found, strict=True):
+    found = qualities(stack, ["max_ciede2000", "min_ssim", "min_psnr"], ["cat", "dog"], key, sample)
+    for one, values in zip(sample, found, strict=True):
         label = np.array([["cat", "dog"].index(one.label)])
         fitted = stack.fit(type("D", (), {"class_names": ("cat", "dog")}), key)
-        assert ssim == quality.ssim(one.pixels, fitted.apply(one.pixels[None], label, [one.id])[0])
+        protected = fitted.apply(one.pixels[None], label, [one.id])[0]
+        measures = (colour_difference, quality.ssim, quality.psnr)
+        assert values == [measure(one.pixels, protected) for measure in measures]
 
 
 @pytest.mark.parametrize(
@@ -173,6 +215,21 @@ def test_the_whole_way(layers, least, pictures, tmp_path, key):
     assert unlearnable.verify(tmp_path / "out", key=key).ok
     back = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
     assert back.psnr > report.psnr + 3
+
+
+def test_the_whole_way_to_a_psnr_and_a_colour_difference(tmp_path, key, rng):
+    images = np.stack([np.asarray(draw_picture(rng, 32, 32)) for _ in range(20)])
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(20) % 2)
+    options = {"layers": "tone:strength=1", "min_psnr": 25, "max_ciede2000": 5}
+    common = {"key": key, **BUDGETED}
+    report = unlearnable.protect(tmp_path / "set.npz", tmp_path / "out.npz", options=options, **common)
+    colours = map(colour_difference, images, np.load(tmp_path / "out.npz")["images"])
+    assert report.psnr >= 25
+    assert 4 < statistics.median(colours) <= 5
+    with Manifest.open(tmp_path / "out.npz.manifest") as book:
+        assert book.about("asked")["max_ciede2000"] == 5
+    with pytest.raises(InputError, match=r"\(min_psnr: 25\), found min_psnr: 30"):
+        unlearnable.protect(tmp_path / "set.npz", tmp_path / "out.npz", options=options | {"min_psnr": 30}, **common)
 
 
 def test_a_run_goes_on_with_the_strengths_that_it_has(pictures, tmp_path, key, rng, monkeypatch):

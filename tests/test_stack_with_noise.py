@@ -26,7 +26,7 @@ from unlearnable.protections import protections
 from unlearnable.protections.error_minimizing import AdditiveNoise
 from unlearnable.protections.noise import Noise
 from unlearnable.protections.stack import Stack
-from unlearnable.settling import Sampled, sampled, ssims
+from unlearnable.settling import Sampled, qualities, sampled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -156,7 +156,9 @@ def test_noise_of_an_earlier_run_and_pictures_that_come_later(album, tmp_path, k
         protect(album, tmp_path / "x", key, "cuda,tone", noise=report.noise)
     with pytest.raises(InputError, match=r"the options of the run that .* found layers"):
         protect(album, tmp_path / "out", key, LAYERS + ":radius=5")
-    with pytest.raises(InputError, match=r"options of stack \(layers, preset, min_ssim\), found radius"):
+    with pytest.raises(
+        InputError, match=r"options of stack \(layers, preset, min_ssim, min_psnr, max_ciede2000\), found radius"
+    ):
         protect(album, tmp_path / "x", key, options={"radius": 5})
     (album / "emu").mkdir()
     draw_picture(rng).save(album / "emu" / "new.png")
@@ -202,7 +204,7 @@ def test_a_budget_is_met_with_random_signs_in_the_place_of_noise(album, tmp_path
     assert found.made.inner_radius == pytest.approx(4 * found.made.radius / 24, abs=1e-6)
     assert Noise.load(report.noise).radius == found.made.radius
     sample = sampled(open_source(album), key)
-    assert np.median(list(ssims(found, ["cat", "dog"], key, sample, 16))) >= 0.8
+    assert np.median(list(qualities(found, ["min_ssim"], ["cat", "dog"], key, sample, 16))) >= 0.8
     again = protect(album, tmp_path / "out", key, options=options, budget_progress=pytest.fail)
     assert again.parameters == report.parameters
     with pytest.raises(InputError, match=r"found 0.\d+ at best: ask for less, or leave out sem"):
@@ -215,7 +217,7 @@ def test_what_stands_in_for_noise_is_as_loud_as_noise_can_be(key, rng):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quality, "ssim", lambda _, protected: applied.append(protected.astype(int) - 128) or 1.0)
         for sample in (flat, flat, [replace(flat[0], label="dog")], [replace(flat[0], pixels=flat[0].pixels[..., :1])]):
-            list(ssims(Stack(layers="sem:radius=6"), ["cat", "dog"], key, sample, 16))
+            list(qualities(Stack(layers="sem:radius=6"), ["min_ssim"], ["cat", "dog"], key, sample, 16))
     assert all((abs(change) == 6).all() and abs(change.mean()) < 1 for change in applied)
     assert np.array_equal(applied[0], applied[1])
     assert not np.array_equal(applied[0], applied[2])

@@ -158,7 +158,7 @@ def protect(
         "version": unlearnable.__version__,
         "key": f"reference seed {key.seed}" if isinstance(key, ReferenceSeed) else key.check_value,
         "method": method,
-        **({"asked": asked} if "min_ssim" in asked else {}),
+        **({"asked": asked} if asked != protection.parameters() else {}),  # a budget
         "parameters": protection.parameters(),
         "source": str(source.resolve()),
         "classes": classes,

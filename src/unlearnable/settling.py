@@ -5,7 +5,7 @@ import heapq
 import math
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -26,7 +26,7 @@ from unlearnable.protections.base import Protection
 from unlearnable.protections.convolution import ReferenceSeed
 from unlearnable.protections.error_minimizing import AdditiveNoise
 from unlearnable.protections.noise import Noise
-from unlearnable.protections.quality_budget import MEASUREMENTS, median_at_least, strongest
+from unlearnable.protections.quality_budget import LIMITS, MEASUREMENTS, promised, strongest
 from unlearnable.protections.stack import Stack
 from unlearnable.workers import cores
 
@@ -58,10 +58,10 @@ def settled(
 
     Raises InputError for a budget that cannot be met.
     """
-    if not isinstance(protection, Stack) or protection.min_ssim is None:
+    if not isinstance(protection, Stack) or not (budget := protection.budget):
         return protection
     assert isinstance(key, Key)  # noqa: S101 - reference seeds are for CUDA
-    unlimited = replace(protection, min_ssim=None)
+    unlimited = replace(protection, **dict.fromkeys(budget))
     if record is not None and record.exists():
         with speaking(record), Manifest.open(record) as book, contextlib.suppress(KeyError):
             if book.about("asked") == protection.parameters():
@@ -74,17 +74,18 @@ def settled(
     side = None if unlimited.made is None else canvas(unlimited.made, pictures)
     done, total = 0, MEASUREMENTS * len(sample)
 
-    def measure(stack: Stack) -> float:
+    def measure(stack: Stack) -> dict[str, float]:
         nonlocal done
         found = []
-        for ssim in ssims(stack, names, key, sample, side):
-            found.append(ssim)
+        for values in qualities(stack, budget, names, key, sample, side):
+            found.append(values)
             done += 1
             if progress is not None:
                 progress(min(done, total), total)
-        return median_at_least(found, counts.total())
+        by_limit = zip(budget, zip(*found, strict=True), strict=True)
+        return {name: promised(values, counts.total(), LIMITS[name]) for name, values in by_limit}
 
-    found = strongest(unlimited, protection.min_ssim, measure)
+    found = strongest(unlimited, budget, measure)
     if progress is not None:
         progress(total, total)
     return found
@@ -110,16 +111,24 @@ def sampled(pictures: Folder | Containers, key: Key) -> Sequence[Sampled]:
     return held
 
 
-def ssims(
-    stack: Stack, names: Sequence[str], key: Key, sample: Sequence[Sampled], side: int | None = None
-) -> Iterator[float]:
-    """Measure what a stack leaves of each picture of a sample.
+def qualities(
+    stack: Stack,
+    budget: Iterable[str],
+    names: Sequence[str],
+    key: Key,
+    sample: Sequence[Sampled],
+    side: int | None = None,
+) -> Iterator[list[float]]:
+    """Measure what a stack leaves of each picture of a sample: what each entry of a budget limits, in their order.
 
     side: of the canvas of a layer whose noise is made from the pictures. Random signs stand in for that noise, which
     would take a training for each strength: as loud as it can be at most.
     """
     from unlearnable.pictures import quality
+    from unlearnable.pictures.colour_difference import colour_difference
 
+    measures = {"min_ssim": quality.ssim, "min_psnr": quality.psnr, "max_ciede2000": colour_difference}
+    asked = [measures[name] for name in budget]
     noise = None
     if stack.made is not None:
         assert side is not None  # noqa: S101 - for the type checker
@@ -127,9 +136,10 @@ def ssims(
         noise = _random(stack.made, names, key, (side, side, channels))
     perturbation = stack.fit(Names(names), key, noise=noise)
 
-    def measured(one: Sampled) -> float:
+    def measured(one: Sampled) -> list[float]:
         label = np.array([names.index(one.label)])
-        return quality.ssim(one.pixels, perturbation.apply(one.pixels[None], label, [one.id])[0])
+        protected = perturbation.apply(one.pixels[None], label, [one.id])[0]
+        return [measure(one.pixels, protected) for measure in asked]
 
     with ThreadPoolExecutor(cores()) as pool:
         yield from pool.map(measured, sample)

@@ -71,6 +71,13 @@ MinSsim = Annotated[
     float | None,
     typer.Option("--min-ssim", metavar="Q", help="stack: weaken the layers until the median SSIM is at least Q."),
 ]
+MinPsnr = Annotated[
+    float | None, typer.Option("--min-psnr", metavar="DB", help="stack: until the median PSNR is at least DB.")
+]
+MaxCiede2000 = Annotated[
+    float | None,
+    typer.Option("--max-ciede2000", metavar="D", help="stack: until the median colour difference is at most D."),
+]
 Strength = Annotated[float | None, typer.Option("--strength", metavar="S", help="tone: 0.01 to 1. [default: 0.5]")]
 Grid = Annotated[
     int | None, typer.Option("--grid", metavar="G", help="tone: points of light a side. patches: of them a side.")

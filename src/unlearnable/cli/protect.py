@@ -15,7 +15,9 @@ from unlearnable.cli.common import (
     KeyFile,
     Layers,
     ManifestFile,
+    MaxCiede2000,
     Method,
+    MinPsnr,
     MinSsim,
     NoiseFile,
     NoiseSeed,
@@ -60,6 +62,8 @@ def protect(
     size: Canvas = None,
     layers: Layers = None,
     min_ssim: MinSsim = None,
+    min_psnr: MinPsnr = None,
+    max_ciede2000: MaxCiede2000 = None,
     strength: Strength = None,
     grid: Grid = None,
     noise: NoiseFile = None,
@@ -78,6 +82,7 @@ def protect(
     Names, sizes and metadata stay. Interrupted, the same command finishes the rest.
     """
     from unlearnable.pipeline import protect
+    from unlearnable.protections.quality_budget import LIMITS
 
     secrets = secret(key, reference_seed)
     given = options(
@@ -92,6 +97,8 @@ def protect(
         size=size,
         layers=layers,
         min_ssim=min_ssim,
+        min_psnr=min_psnr,
+        max_ciede2000=max_ciede2000,
         strength=strength,
         grid=grid,
     )
@@ -135,12 +142,17 @@ def protect(
     )
     colour = "" if report.colour is None else f", CIEDE2000 {report.colour:.1f}"
     typer.echo(f"Median quality: PSNR {report.psnr:.1f} dB, SSIM {report.ssim:.3f}{colour}.")
-    if min_ssim is not None:
+    reached = {"min_ssim": report.ssim, "min_psnr": report.psnr, "max_ciede2000": report.colour}
+    budget = {name: bound for name, bound in given.items() if name in reached}
+    if budget:
         typer.echo(f"Layers: {report.parameters['layers']}.")
-        if report.ssim is not None and report.ssim < min_ssim:
+    for name, bound in budget.items():
+        value = reached[name]
+        if value is not None and not LIMITS[name].allows(value, bound):
             typer.echo(
-                f"warning: a sample of the pictures promised {min_ssim:g}; with --fraction, with pictures that"
-                " came later or with noise that is made from the pictures, the median can be another",
+                f"warning: a sample of the pictures promised a median {LIMITS[name].name} of {bound:g}; with"
+                " --fraction, with pictures that came later or with noise that is made from the pictures, it can be"
+                " another",
                 err=True,
             )
     if report.lossy and report.noise_kept is not None:

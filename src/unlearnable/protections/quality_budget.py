@@ -1,11 +1,13 @@
 """A quality budget for a stack: how strong its layers may be if people are to see no more than so much of them.
 
-All strengths are multiplied by one common share, the greatest at which the pictures keep the SSIM that is asked for.
+All strengths are multiplied by one common share, the greatest at which the pictures keep the quality that is asked for.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
 
 from unlearnable.errors import InputError, expected
 from unlearnable.protections.stack import Stack
@@ -17,45 +19,84 @@ MEASUREMENTS: Final = 2 + round(math.log2(_STEPS))
 _CERTAINTY: Final = 1.645  # standard deviations: one in twenty samples, of five values at least, may promise too much
 
 
-def strongest(stack: Stack, least: float, measure: Callable[[Stack], float]) -> Stack:
+@dataclass(frozen=True)
+class Limit:
+    """What an entry of a budget is a limit of.
+
+    name: for people. decimals: that they read. better: 1 where more of it is better, -1 where less is.
+    """
+
+    name: str
+    decimals: int
+    better: Literal[1, -1] = 1
+
+    def allows(self, value: float, bound: float) -> bool:
+        """Tell whether a value is no worse than a bound."""
+        return self.better * value >= self.better * bound
+
+    def written(self, value: float) -> str:
+        """Write a value so that it can be asked for: rounded to the worse.
+
+        >>> LIMITS["min_ssim"].written(0.99996), LIMITS["max_ciede2000"].written(1.201)
+        ('0.999', '1.21')
+        """
+        scale = 10**self.decimals
+        return f"{self.better * math.floor(self.better * value * scale) / scale:.{self.decimals}f}"
+
+
+LIMITS: Final[Mapping[str, Limit]] = MappingProxyType(
+    {
+        "min_ssim": Limit("SSIM", 3),
+        "min_psnr": Limit("PSNR in dB", 1),
+        "max_ciede2000": Limit("CIEDE2000", 2, better=-1),
+    }
+)
+"""By the option of :class:`unlearnable.protections.stack.Stack`; all are limits of medians."""
+
+
+def strongest(stack: Stack, budget: Mapping[str, float], measure: Callable[[Stack], Mapping[str, float]]) -> Stack:
     """Return the stack, at the greatest share of its strengths (found by bisection) at which the budget is met.
 
-    measure: gives the SSIM of a stack. Filters and looks are drawn anew for each strength, so that it need not fall
-    evenly as strengths grow; what is returned has been measured, and meets the budget.
+    budget: bounds by the names of :data:`LIMITS`. measure: gives the medians of a stack that they limit, by the same
+    names. Filters and looks are drawn anew for each strength, so that quality need not fall evenly as strengths grow;
+    what is returned has been measured, and meets the budget.
 
     Raises InputError where it is not met at the least strengths either.
     """
-    if measure(stack) >= least:
+
+    def unmet(found: Mapping[str, float]) -> list[str]:
+        return [name for name, bound in budget.items() if not LIMITS[name].allows(found[name], bound)]
+
+    if not unmet(measure(stack)):
         return stack
     weakest = stack.scaled(1 / _STEPS)
-    if (best := measure(weakest)) < least:
-        raise _out_of_reach(weakest, least, best, measure)
+    if missed := unmet(best := measure(weakest)):
+        raise _out_of_reach(weakest, missed[0], budget[missed[0]], best, measure)
     low, high = 1, _STEPS + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if measure(stack.scaled(middle / _STEPS)) >= least:
-            low = middle
-        else:
+        if unmet(measure(stack.scaled(middle / _STEPS))):
             high = middle
+        else:
+            low = middle
     return stack.scaled(low / _STEPS)
 
 
-def _out_of_reach(weakest: Stack, least: float, best: float, measure: Callable[[Stack], float]) -> InputError:
-    remedy = "ask for less"
+def _out_of_reach(
+    weakest: Stack,
+    missed: str,
+    bound: float,
+    best: Mapping[str, float],
+    measure: Callable[[Stack], Mapping[str, float]],
+) -> InputError:
+    limit, remedy = LIMITS[missed], "ask for less"
     names = [name for name, _ in weakest.protections()]
     if len(names) > 1:
-        reached, name = max((measure(weakest.without(name)), name) for name in names)
-        remedy += f", or leave out {name} ({_digits(reached)} at best)"
-    return expected(f"layers that can keep a median SSIM of {least:g}", f"{_digits(best)} at best", remedy)
-
-
-def _digits(ssim: float) -> str:
-    """Write an SSIM so that it can be asked for: rounded down.
-
-    >>> _digits(0.99996)
-    '0.999'
-    """
-    return f"{math.floor(1000 * ssim) / 1000:.3f}"
+        reached = {name: measure(weakest.without(name))[missed] for name in names}
+        name = max(names, key=lambda name: (limit.better * reached[name], name))
+        remedy += f", or leave out {name} ({limit.written(reached[name])} at best)"
+    found = f"{limit.written(best[missed])} at best"
+    return expected(f"layers that can keep a median {limit.name} of {bound:g}", found, remedy)
 
 
 def median_at_least(values: Sequence[float], total: int) -> float:
@@ -73,3 +114,12 @@ def median_at_least(values: Sequence[float], total: int) -> float:
     count = len(values)
     spread = math.sqrt(count * (total - count) / max(total - 1, 1)) / 2
     return sorted(values)[max(1, math.floor((count + 1) / 2 - _CERTAINTY * spread)) - 1]
+
+
+def promised(values: Sequence[float], total: int, limit: Limit) -> float:
+    """Return what the median of ``total`` values is no worse than, as :func:`median_at_least`.
+
+    >>> promised([3.0, 1.0, 2.0], 1000, LIMITS["max_ciede2000"])
+    3.0
+    """
+    return limit.better * median_at_least([limit.better * value for value in values], total)

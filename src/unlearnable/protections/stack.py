@@ -118,9 +118,10 @@ class Stack(Protection):
 
     layers: such as "cuda,tone:strength=0.5", applied from left to right (see :func:`parse`).
     preset: one of :data:`PRESETS`, if no layers are named.
-    min_ssim: a quality budget, above 0 and below 1: what the median SSIM of protected against original pictures has to
-        be at least. The layers have to be weakened until it is (see :mod:`unlearnable.protections.quality_budget`)
-        before the stack can be fitted.
+    min_ssim, min_psnr, max_ciede2000: a quality budget: what the median SSIM (above 0 and below 1) and the median PSNR
+        (dB) of protected against original pictures have to be at least, and the median CIEDE2000 colour difference at
+        most. The layers have to be weakened until all that is given is met (see
+        :mod:`unlearnable.protections.quality_budget`) before the stack can be fitted.
 
     Raises InputError for unknown layers, options and presets, and for values out of a layer's range.
     """
@@ -128,6 +129,8 @@ class Stack(Protection):
     layers: str | None = None
     preset: str | None = None
     min_ssim: float | None = None
+    min_psnr: float | None = None
+    max_ciede2000: float | None = None
 
     def __post_init__(self) -> None:
         if self.layers is not None and self.preset is not None:
@@ -136,12 +139,22 @@ class Stack(Protection):
             raise expected(f"a preset among {', '.join(PRESETS)}", repr(self.preset), "or name layers")
         if self.min_ssim is not None and not 0 < self.min_ssim < 1:
             raise expected("a median SSIM above 0 and below 1", str(self.min_ssim), "0.85 is a slight change")
+        if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
+            raise expected("a median PSNR above 0 dB", str(self.min_psnr), "20 is a slight change")
+        if self.max_ciede2000 is not None and not 0 < self.max_ciede2000 < math.inf:
+            raise expected("a median CIEDE2000 above 0", str(self.max_ciede2000), "10 is a slight change")
         self.protections()
 
     def protections(self) -> list[tuple[str, Layer]]:
         """Build the layers, by name."""
         chosen = PRESETS[self.preset or "balanced"] if self.layers is None else self.layers
         return [(name, cast("Layer", protections.create(name, **options))) for name, options in parse(chosen)]
+
+    @property
+    def budget(self) -> dict[str, float]:
+        """The limits that are given, by name; none once they are met."""
+        limits = {"min_ssim": self.min_ssim, "min_psnr": self.min_psnr, "max_ciede2000": self.max_ciede2000}
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
     @property
     def made(self) -> AdditiveNoise | None:
@@ -172,7 +185,7 @@ class Stack(Protection):
         Raises ValueError where a budget has not been met yet, and InputError where noise needs pictures and there are
         class names alone.
         """
-        if self.min_ssim is not None:
+        if self.budget:
             raise ValueError("expected strengths that meet the budget, found a budget: find them first")
         if noise is None and (made := self.made) is not None:
             noise = made.fit(self._changed(dataset, key), key)
@@ -199,8 +212,7 @@ class Stack(Protection):
 
         And the budget, if it has not been met yet.
         """
-        budget = {} if self.min_ssim is None else {"min_ssim": self.min_ssim}
-        return {"layers": described(self.protections()), **budget}
+        return {"layers": described(self.protections()), **self.budget}
 
 
 def described(layers: Sequence[tuple[str, Protection]]) -> str:
