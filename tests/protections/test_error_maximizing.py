@@ -1,5 +1,8 @@
 """TAP: a surrogate trained on clean pictures takes protected ones for the next class."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,7 @@ from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections import _bilevel
 from unlearnable.protections._bilevel import fit_noise
 from unlearnable.protections.error_maximizing import TAP
-from unlearnable.training.checkpoint import Network, save_network
+from unlearnable.training.checkpoint import Network, load_network, save_network
 from unlearnable.training.evaluation import predictions
 from unlearnable.training.loop import train
 from unlearnable.training.recipes import Recipe
@@ -91,6 +94,16 @@ def test_a_trained_network_serves_as_surrogate(tmp_path, key):
     path = checkpoint(tmp_path / "net.safetensors")
     noise = TAP(model=path, noise_steps=1).fit(DATA, key)
     assert np.array_equal(noise.patterns, TAP(model=path, noise_steps=1, steps=7).fit(DATA, key).patterns)
+
+
+def test_a_trained_network_may_name_the_classes_in_another_order(tmp_path, key):
+    path = checkpoint(tmp_path / "net.safetensors", names=("c", "a", "b"))
+    found = TAP(model=path, noise_steps=2).fit(DATA, key)
+    network, about = load_network(Path(path))
+    network.head.weight.data = network.head.weight.data[[1, 2, 0]]
+    save_network(Path(path), network, replace(about, class_names=("a", "b", "c")))
+    wanted = TAP(model=path, noise_steps=2).fit(DATA, key)
+    assert (found.patterns == wanted.patterns).mean() > 0.99  # sums over the classes are rounded otherwise
 
 
 def test_a_surrogate_of_other_pictures_is_refused(tmp_path, key):

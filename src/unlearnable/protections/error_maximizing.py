@@ -120,9 +120,12 @@ def _loaded(path: Path, data: "Dataset") -> "nn.Module":
         raise expected(
             f"a surrogate for pictures of {side} pixels and {channels} channels",
             f"one for {about.size} and {about.channels} in {path}",
-            f"set size={about.size}, or train one with --size {side}",
+            f"say --size {about.size}, or train one with --size {side}",
         )
-    if about.class_names != data.class_names:
+    if sorted(about.class_names) != sorted(data.class_names):
         found = f"{len(about.class_names)} others in {path}"
         raise expected(f"a surrogate trained on these {len(data.class_names)} classes", found, "train one on them")
+    if about.class_names != data.class_names:
+        order = [about.class_names.index(name) for name in data.class_names]
+        network.register_forward_hook(lambda _network, _images, answers: answers[:, order])
     return network
