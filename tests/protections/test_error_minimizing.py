@@ -398,6 +398,14 @@ def test_numbers_that_are_none_stop_it():
         fitted(EM, settings=replace(SMALL, learning_rate=1e30))
 
 
+def test_gradients_that_are_no_numbers_stop_it():
+    """A surrogate that is spoilt would leave the noise as chance had it: the sign of such a gradient is 0."""
+    network = tiny()
+    network[0].weight.data[0, 0, 0, 0] = math.nan
+    with pytest.raises(FloatingPointError, match="the gradient that noise is made with is no number any more"):
+        fit_noise(DATA, network=lambda: network, member=TAP().member(8), settings=SMALL, radius=RADIUS, seed=0)
+
+
 class Dead(nn.Module):
     """A network that cannot learn."""
 

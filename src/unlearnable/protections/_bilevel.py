@@ -135,6 +135,7 @@ def optimised(
     limit = _AT_ONCE.get(images.device.type, _AT_ONCE_ELSEWHERE)
     at_once = max(1, limit // (count * height * width))
     noise = start
+    sound = torch.ones((), dtype=torch.bool, device=images.device)
     climb = step_size if member.ascend else -step_size
     with frozen(network):
         for _ in range(steps):
@@ -144,12 +145,13 @@ def optimised(
             for first in range(0, samples, at_once):
                 copies = min(at_once, samples - first)
                 gradient += _gradient(network, seen, targets, copies, member, chance, precision)
+            sound &= gradient.isfinite().all()  # asked for once, at the end; the sign of what is no number is 0
             gradient *= seen == wanted  # beyond the range nothing changes
             if owner is not None:
                 gradient = torch.zeros_like(noise).index_add_(0, owner, gradient)
             noise = (noise + climb * gradient.sign()).clamp(-radius, radius)
-    if not noise.isfinite().all():
-        raise FloatingPointError(f"the noise is no number any more: {_REMEDY}")
+    if not sound:
+        raise FloatingPointError(f"the gradient that noise is made with is no number any more: {_REMEDY}")
     return noise
 
 
