@@ -247,6 +247,17 @@ def test_new_pictures_get_the_noise_of_their_class(album, tmp_path, key, rng, mo
         protect(album, tmp_path / "out", key)
 
 
+def test_a_class_that_had_no_readable_picture_is_refused_later(album, tmp_path, key):
+    """Its noise would be chance, which protects nothing."""
+    (album / "emu").mkdir()
+    (album / "emu" / "broken.png").write_bytes(b"no picture")
+    assert protect(album, tmp_path / "out", key).failed == 1
+    shutil.copy(album / "dog" / "plain.png", album / "emu" / "broken.png")
+    for workers in (0, 2):
+        with pytest.raises(InputError, match=r"expected noise for 'emu/broken\.png' of the class 'emu', found none"):
+            protect(album, tmp_path / "out", key, workers=workers)
+
+
 def test_saved_noise_serves_another_source(album, tmp_path, key, rng, monkeypatch):
     report = protect(album, tmp_path / "out", key)
     (tmp_path / "later" / "dog").mkdir(parents=True)

@@ -435,9 +435,11 @@ def test_a_class_with_one_picture_is_refused():
         fitted(data=DATA.select(np.array([0, 2, 4, 6, 7])))
 
 
-def test_a_class_without_pictures_is_none():
-    made = fitted(data=replace(DATA, class_names=("a", "b", "c")))
-    assert made.by_class.shape == (3, 8, 8, 3)
+@pytest.mark.parametrize("per_class", [False, True])
+def test_a_class_without_pictures_gets_no_noise(per_class):
+    """What it would start from is chance, which protects nothing and looks like noise."""
+    made = fitted(data=replace(DATA, class_names=("a", "b", "c")), per_class=per_class)
+    assert [noise.any() for noise in made.by_class] == [True, True, False]
 
 
 SURE = {"model": "resnet9-w16", "steps": 2, "noise_steps": 2, "samples": 1, "batch_size": 10}

@@ -37,6 +37,14 @@ def test_a_picture_that_is_not_known_gets_the_noise_of_its_class(made, rng):
     assert np.array_equal(out[1], (images[1] + made.patterns[1].astype(int)).clip(0, 255))
 
 
+def test_a_picture_of_a_class_without_noise_is_refused(made, rng):
+    made.by_class[1] = 0
+    images = rng.integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
+    with pytest.raises(InputError, match="expected noise for 'new' of the class 'bee', found none"):
+        made.apply(images, np.array([1]), ["new"])
+    assert (made.apply(images, np.array([1]), ["b.png"]) != images).any()  # it has noise of its own
+
+
 @pytest.mark.parametrize("shape", [(40, 40, 3), (48, 31, 3), (25, 100, 3), (9, 11, 3), (64, 64, 1)])
 def test_radius_holds_at_every_size(made, rng, shape):
     image = rng.integers(0, 256, (1, *shape)).astype(np.uint8)

@@ -186,8 +186,8 @@ class Fitted:
     """What the loop ends with.
 
     patterns: (count, height, width, channels) int8, in the order asked for; empty for noise a class. by_class: of each
-    class. model: the surrogate. loss: its running loss on protected pictures. gradients: pictures passed forward and
-    backward.
+    class, zero for one without pictures. model: the surrogate. loss: its running loss on protected pictures. gradients:
+    pictures passed forward and backward.
     """
 
     patterns: Pattern
@@ -269,6 +269,7 @@ class _Fit:
             alone = dataset.class_names[int((present == 1).argmax())]
             remedy = "add pictures of it, or take it out"
             raise expected("two pictures of each class at least", f"one of {alone!r}", remedy)
+        self.absent = torch.from_numpy(present == 0)
         self.guessing = guessing(dataset.labels)
         self.batches = math.ceil(len(self.order) / settings.batch_size)
         self.steps = settings.steps if member.objective is not None else 0
@@ -283,6 +284,7 @@ class _Fit:
             model = self.build().to(self.place).to(memory_format=torch.channels_last).train()
             optimizer = optim.SGD(model.parameters(), self.settings.learning_rate, momentum=0.9, weight_decay=5e-4)
             held = _Held(self._start(self.classes, "classes").contiguous())
+            held.noise[self.absent] = 0  # chance alone would look like noise
             parts: dict[str, nn.Module] = {"model": model, "noise": held}
             snapshot = Snapshot(step=0, totals=torch.zeros(2, dtype=torch.float64))
             patterns: Pattern = np.zeros(shape, np.int8)

@@ -31,7 +31,7 @@ class Noise(Perturbation):
     """Noise for pictures that were there when it was made, by id; and for any other of the classes, by class.
 
     patterns: (count, side, side, channels), in the order of ``ids``; in memory, or mapped from a file.
-    by_class: (classes, side, side, channels).
+    by_class: (classes, side, side, channels); zero for a class that had no pictures.
     """
 
     def __init__(
@@ -70,9 +70,13 @@ class Noise(Perturbation):
         return (type(self).load, (self.path,)) if self.path is not None else super().__reduce__()  # type: ignore[return-value]
 
     def pattern(self, label: int, id_: str) -> Pattern:
-        """Return the pattern of one picture, on the canvas."""
+        """Return the pattern of one picture, on the canvas. Raises InputError where its class has none."""
         place = self._places.get(id_)
         found: Pattern = self.by_class[label] if place is None else self.patterns[place]
+        if place is None and not found.any():
+            wanted = f"noise for {id_!r} of the class {self.class_names[label]!r}"
+            remedy = "protect the pictures of that class into a destination of their own"
+            raise expected(wanted, "none, since that class had no pictures when it was made", remedy)
         return found
 
     def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, Traces]:
