@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from unlearnable.budgets import Linf
+from unlearnable.errors import InputError
 from unlearnable.protections import stability as module
 from unlearnable.protections.stability import stability
 
@@ -52,3 +53,10 @@ def test_losses_of_a_linear_network_are_those_of_the_formula(monkeypatch):
     by_chance = losses(weight, bias, shaken.reshape(-1, 48), np.tile(labels, 2_000))
     assert found.random == pytest.approx(by_chance, abs=0.002)
     assert found.rise == (found.random - found.protected, found.adversarial - found.protected)
+
+
+@pytest.mark.parametrize(("clean", "protected", "labels"), [(4, 2, 4), (4, 4, 2), (0, 0, 0)])
+def test_pictures_that_are_no_pairs_are_refused(clean, protected, labels):
+    parts = (np.zeros((clean, 4, 4, 3), np.uint8), np.zeros((protected, 4, 4, 3), np.uint8), np.zeros(labels, np.int64))
+    with pytest.raises(InputError, match="expected clean and protected pictures in pairs, and a label for each, found"):
+        stability(Linear(), *parts, budget=Linf(RADIUS))

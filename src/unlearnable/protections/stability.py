@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unlearnable.attacks.base import cross_entropy
 from unlearnable.attacks.pgd import PGD
 from unlearnable.budgets import Linf
+from unlearnable.errors import expected
 from unlearnable.training.chance import generator
 
 _BATCH = 128
@@ -47,8 +48,14 @@ def stability(
     """Measure the stability of noise under disturbances within a ball (SEM paper, section 4).
 
     network: floats on the 0 to 1 scale; used as in evaluation, and on the device that it is on. images, protected:
-    (count, height, width, channels). steps: of PGD. samples: draws of each disturbance, averaged.
+    (count, height, width, channels), uint8, of the same pictures in the same order. labels: (count,) int64. steps: of
+    PGD. samples: draws of each disturbance, averaged.
+
+    Raises InputError where there are no pictures, or the three do not fit each other.
     """
+    if not len(labels) or images.shape != protected.shape or len(images) != len(labels):
+        found = f"{images.shape} and {protected.shape}, with {len(labels)} labels"
+        raise expected("clean and protected pictures in pairs, and a label for each", found, "pair them with match")
     device = next(network.parameters()).device
     attack = PGD(budget=budget, steps=steps, step_size=2 * budget.radius / steps)
     sums = np.zeros(4)
