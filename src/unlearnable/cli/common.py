@@ -82,14 +82,24 @@ Strength = Annotated[float | None, typer.Option("--strength", metavar="S", help=
 Grid = Annotated[
     int | None, typer.Option("--grid", metavar="G", help="tone: points of light a side. patches: of them a side.")
 ]
-Surrogate = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Noise: the surrogate; list models.")]
-Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Noise: of training the surrogate.")]
+Surrogate = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Noise: the surrogate; see: list models.")
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", metavar="N", help="Noise: batches that the surrogate is trained on.")
+]
 NoiseSeed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Noise: tells runs of one key apart.")]
-Radius = Annotated[float | None, typer.Option("--radius", metavar="R", help="Noise: of 255 levels. [default: 8]")]
-Per = Annotated[str | None, typer.Option("--per", metavar="WHAT", help="Noise: picture (default) or class.")]
+Radius = Annotated[
+    float | None, typer.Option("--radius", metavar="R", help="Noise: grey levels of 255, at most. [default: 8]")
+]
+Per = Annotated[
+    str | None, typer.Option("--per", metavar="WHAT", help="Noise: one for each picture (default) or class.")
+]
 Canvas = Annotated[
     int | None,
-    typer.Option("--size", metavar="PX", help="Noise: side it is made on. [default: the pictures', up to 64]"),
+    typer.Option(
+        "--size", metavar="PX", help="Noise: side of the square it is made on. [default: the pictures', up to 64]"
+    ),
 ]
 Model = Annotated[str, typer.Option("--model", metavar="NAME", help="See: list models; or timm/NAME.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", help="Passes over the pictures.")]
