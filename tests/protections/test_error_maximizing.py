@@ -12,7 +12,7 @@ from tests.training.small import dark_and_bright, tiny
 from unlearnable.budgets import Linf
 from unlearnable.errors import InputError
 from unlearnable.pictures.dataset import Dataset
-from unlearnable.protections import _bilevel
+from unlearnable.protections import _bilevel, error_maximizing
 from unlearnable.protections._bilevel import fit_noise
 from unlearnable.protections.error_maximizing import TAP
 from unlearnable.training.checkpoint import Network, load_network, save_network
@@ -129,6 +129,16 @@ def test_a_surrogate_that_has_learned_nothing_stops_it(tmp_path, key, monkeypatc
     with pytest.raises(InputError, match=wanted):
         method.fit(data, key, state=tmp_path / "state")
     assert not (tmp_path / "state").exists()
+
+
+def test_time_left_is_told_from_the_steps_of_this_time(monkeypatch):
+    monkeypatch.setattr(error_maximizing.time, "monotonic", iter([0.0, 10.0, 20.0, 30.0] * 2).__next__)
+    for before in (0, 2):
+        told = []
+        tell = error_maximizing._as_status(told.append, 8)
+        for step in (1, 2, 3):
+            tell(before + step, before + 4, None)
+        assert [status.seconds_left for status in told] == [30, 20, 10]
 
 
 def test_its_training_goes_on_too(tmp_path, key):

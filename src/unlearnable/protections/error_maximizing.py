@@ -98,11 +98,13 @@ class TAP(AdditiveNoise):
 
 def _as_status(progress: Callable[[Status], None], batch_size: int) -> "Callable[[int, int, Epoch | None], None]":
     """Tell of a training in the words of the noise."""
-    started, first, loss = time.monotonic(), 0, None
+    started = time.monotonic()
+    first: int | None = None
+    loss: float | None = None
 
     def tell(done: int, total: int, epoch: "Epoch | None") -> None:
         nonlocal first, loss
-        first = first or done - 1  # of the steps of this time
+        first = done - 1 if first is None else first  # of the steps of this time
         loss = loss if epoch is None else epoch.loss
         left = (time.monotonic() - started) * (total - done) / (done - first)
         progress(Status(done, total, loss, None, left, done * batch_size, clean=True))
