@@ -274,6 +274,24 @@ def test_from_the_command_line(album, tmp_path, key):
     assert (report["lossy"], report["noise"]) == (0, f"{tmp_path / 'png'}.manifest.noise.safetensors")
     for given in ([], ["--noise", noise]):
         assert say("preview", album, *stack, *given, "--out", tmp_path / "sheet.png").exit_code == 0
-    drawn = ["--key", tmp_path / "key", "--method", "patches", "--workers", 0, "--format", "jpeg"]
+    drawn = ["--key", tmp_path / "key", "--method", "patches", "--workers", 0, "--format", "jpeg", "--quality", 10]
     told = say("protect", album, tmp_path / "patches", *drawn)
     assert "--format png keeps all of it" in told.stderr  # there is no noise file to name
+
+
+def test_noise_that_a_lossy_format_keeps_is_not_warned_of(tmp_path, key, rng):
+    key.save(tmp_path / "key")
+    for name in ("cat", "dog"):
+        (tmp_path / "large" / name).mkdir(parents=True)
+        draw_picture(rng, 300, 400).save(tmp_path / "large" / name / "1.png")
+    words = ["--key", tmp_path / "key", "--method", "patches", "--format", "jpeg", "--workers", 0]
+    told = CliRunner().invoke(app, list(map(str, ["protect", tmp_path / "large", tmp_path / "out", *words])))
+    assert told.exit_code == 0, told.output
+    assert told.stderr == ""
+    report = json.loads(
+        CliRunner()
+        .invoke(app, list(map(str, ["protect", tmp_path / "large", tmp_path / "2", *words, "--json"])))
+        .stdout
+    )
+    assert report["lossy"] == 2
+    assert report["noise_kept"] > 0.95

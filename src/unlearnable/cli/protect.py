@@ -1,7 +1,7 @@
 """``unlearnable protect``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -35,6 +35,8 @@ from unlearnable.cli.common import (
     telling,
     telling_noise,
 )
+
+_AS_GOOD_AS_ALL: Final = 0.95  # share of noise that a lossy format may leave without a word
 
 
 def protect(
@@ -155,7 +157,7 @@ def protect(
                 " another",
                 err=True,
             )
-    if report.lossy and report.noise_kept is not None:
+    if report.lossy and report.noise_kept is not None and report.noise_kept < _AS_GOOD_AS_ALL:
         same_noise = "" if report.noise is None else f" --noise {report.noise}"
         typer.echo(
             f"warning: {100 * report.noise_kept:.0f} % of the noise is left in {report.lossy:,} pictures stored as JPEG"
