@@ -9,7 +9,8 @@ test pictures are left for those who judge what is chosen here. A stack is as go
 keys; a layer is worth its place if the stack is better with it than without.
 
 Keys are numbered, and no secrets. ``search`` goes on where it was interrupted: trainings that are finished lie in
---runs, and stacks whose ways are all told in ``results/strengths.jsonl`` are not run again. ``table`` reads those rows.
+--runs, and ways that ``results/strengths.jsonl`` tells of a stack are not run again; its last row holds all that are
+known. ``table`` reads those.
 """
 
 import argparse
@@ -33,8 +34,12 @@ WAYS: Final = (
     "tone-matching+rsk",
     "local-normalization+rsk",
     "grayscale+equalize+coin+jpeg",
+    "pattern-removal+equalize",
+    "pattern-removal+rsk+equalize",
+    "pattern-removal+local-normalization+rsk",
+    "class-mean-removal+rsk+equalize",
 )
-"""What breaks one layer or another, as the audit has found."""
+"""What breaks one layer or another, as the audit has found; the last four for those who know of patches."""
 
 STACKS: Final = (
     "cuda:aligned=1",
@@ -56,22 +61,29 @@ def main() -> None:
     runs: Path = options.runs
     runs.mkdir(parents=True, exist_ok=True)
     clean, test = (stored(part, runs / f"{part.fingerprint()[:16]}.npz") for part in (data, held))
-    done = {row["key"] for row in rows("strengths")}
+    done = told()
     for number in options.keys:
         for layers in options.layers:
             about = {
                 "layers": layers,
                 "min_ssim": options.min_ssim,
                 "key_number": number,
-                "ways": list(WAYS),
                 "pictures": len(data),
                 "held": len(held),
                 "data": data.fingerprint(),
                 "epochs": options.epochs,
             }
-            if (name := key(about)) not in done:
-                figures = judged(clean, test, runs, name, layers, options.min_ssim, number, options.epochs)
+            known = done.get(name := key(about), {"clean": {}, "accuracies": {}})
+            if missing := [way for way in WAYS if way not in known["accuracies"]]:
+                figures = judged(clean, test, runs, name, layers, options.min_ssim, number, options.epochs, missing)
+                for shares in ("clean", "accuracies"):
+                    figures[shares] = known[shares] | figures[shares]
                 append("strengths", key=name, **about, **figures)
+
+
+def told() -> dict[str, dict[str, Any]]:
+    """Read the last row of each stack, key and budget."""
+    return {row["key"]: row for row in rows("strengths")}
 
 
 def stored(data: Dataset, path: Path) -> Path:
@@ -82,17 +94,17 @@ def stored(data: Dataset, path: Path) -> Path:
 
 
 def judged(
-    clean: Path, test: Path, runs: Path, name: str, layers: str, least: float, number: int, epochs: int
+    clean: Path, test: Path, runs: Path, name: str, layers: str, least: float, number: int, epochs: int, ways: list[str]
 ) -> dict[str, Any]:
-    """Protect pictures by a stack within its budget, train on them in every way, and tell how they are told apart."""
+    """Protect pictures by a stack within its budget, train on them in some ways, and tell how they are told apart."""
     protected = runs / f"{name}.npz"
     asked = {"layers": layers, "min_ssim": least}
     made = protect(clean, protected, key=Key(bytes([number]) * 32), method="stack", options=asked)
-    attempts = tuple(Attempt(way, "erm") for way in WAYS)
+    attempts = tuple(Attempt(way, "erm") for way in ways)
     grid = Grid(attempts=attempts, clean=attempts, epochs=epochs, batch_size=64)
-    told = run_audit(Audit(clean=clean, protected=[f"{name}={protected}"], test=test, out=runs / "audit", grid=grid))
+    found = run_audit(Audit(clean=clean, protected=[f"{name}={protected}"], test=test, out=runs / "audit", grid=grid))
     shares = {
-        kind: {row.countermeasure: row.accuracy for row in told.rows if row.protection == kind}
+        kind: {row.countermeasure: row.accuracy for row in found.rows if row.protection == kind}
         for kind in ("clean", name)
     }
     return {
@@ -100,27 +112,32 @@ def judged(
         "psnr": made.psnr,
         "ssim": made.ssim,
         "colour": made.colour,
-        "clean": {way: shares["clean"][way] for way in WAYS},
-        "accuracies": {way: shares[name][way] for way in WAYS},
-        "worst": max(shares[name][way] for way in WAYS),
+        "clean": {way: shares["clean"][way] for way in ways},
+        "accuracies": {way: shares[name][way] for way in ways},
     }
 
 
 def table() -> None:
     """Print the stacks of each budget, the best first: means over the keys, in %."""
     kinds: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows("strengths"):
+    for row in told().values():
         kinds[row["min_ssim"], row["pictures"], row["epochs"]][row["layers"]].append(row)
     for (least, pictures, epochs), stacks in sorted(kinds.items()):
         print(f"SSIM {least:g}, {pictures:,} pictures, {epochs} epochs")
-        for layers, found in sorted(stacks.items(), key=lambda one: np.mean([row["worst"] for row in one[1]])):
-            means = {way: 100 * float(np.mean([row["accuracies"][way] for row in found])) for way in WAYS}
+        for layers, found in sorted(stacks.items(), key=lambda one: np.mean([worst(row) for row in one[1]])):
+            common = [way for way in WAYS if all(way in row["accuracies"] for row in found)]
+            means = {way: 100 * float(np.mean([row["accuracies"][way] for row in found])) for way in common}
             ways = ", ".join(f"{way} {mean:.1f}" for way, mean in means.items())
             quality = np.mean([[row["ssim"], row["psnr"], row["colour"]] for row in found], axis=0)
-            worst = spread([100 * row["worst"] for row in found])
-            print(f"  worst {worst}  {layers}: {ways}; SSIM, PSNR, CIEDE2000 {np.round(quality, 3)}")
+            print(f"  worst {spread([100 * worst(row) for row in found])}  {layers}: {ways};", end=" ")
+            print(f"SSIM, PSNR, CIEDE2000 {np.round(quality, 3)}")
             for row in found:
                 print(f"      key {row['key_number']}: {row['found']}")
+
+
+def worst(row: dict[str, Any]) -> float:
+    """Return what the best of all ways teaches."""
+    return float(max(row["accuracies"].values()))
 
 
 def parsed() -> argparse.Namespace:

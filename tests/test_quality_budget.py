@@ -211,7 +211,7 @@ def test_the_whole_way(layers, least, pictures, tmp_path, key):
     )
     assert contents(tmp_path / "again") == contents(tmp_path / "out")
     assert again.ssim == report.ssim
-    assert [name for name, _ in found] == [name for name, _ in parse(layers or "cuda,tone")]
+    assert [name for name, _ in found] == [name for name, _ in parse(layers or "cuda,tone,patches")]
     assert unlearnable.verify(tmp_path / "out", key=key).ok
     back = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
     assert back.psnr > report.psnr + 3
@@ -279,7 +279,7 @@ def test_from_the_command_line(pictures, tmp_path, key):
     told = CliRunner().invoke(app, list(map(str, words)))
     assert told.exit_code == 0, told.output
     assert "\nLayers: cuda:blur=0." in told.stdout
-    assert "warning" not in told.stderr
+    assert "promised" not in told.stderr
     shutil.rmtree(tmp_path / "out")
     (tmp_path / "out.manifest").unlink()
     told = json.loads(CliRunner().invoke(app, list(map(str, [*words, "--json"]))).stdout)

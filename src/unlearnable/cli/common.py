@@ -56,9 +56,9 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="P",
-        help="Noise: fast (default), paper or strong. stack: light (median SSIM on CIFAR-10 0.95, taught a network at"
-        " most 52.4 % of 10 classes, clean pictures 72.8), balanced (default; 0.93; 45.1 %) or strong (0.87; 44.0 %, in"
-        " more ways 47.5); docs/stack.md says how far that was measured.",
+        help="Noise: fast (default), paper or strong. stack: light (median SSIM on CIFAR-10 0.94), balanced (default;"
+        " 0.92) or strong (0.88; taught a network at most 39.9 % of 10 classes, clean pictures 72.8); docs/stack.md says"
+        " how far that was measured.",
     ),
 ]
 Layers = Annotated[
