@@ -77,6 +77,11 @@ def test_the_surrogate_stays_as_it_came(surrogate):
 
 def test_steps_are_the_papers():
     assert (TAP().settings().noise_steps, TAP(preset="paper").settings().noise_steps) == (50, 250)
+    assert (TAP().settings().steps, TAP(preset="paper").settings().steps, TAP(steps=9).settings().steps) == (
+        400,
+        5_000,
+        9,
+    )
     assert TAP(preset="paper", noise_steps=9).settings().noise_steps == 9
     assert TAP(preset="paper").member(32).passes(TAP(preset="paper").settings()) == (0, 250)
 

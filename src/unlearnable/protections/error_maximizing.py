@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unlearnable.errors import expected
 from unlearnable.protections.base import protections
@@ -37,9 +37,16 @@ class TAP(AdditiveNoise):
     targeted: bool = True
 
     def settings(self) -> Settings:
-        """Return the settings: the paper's 250 steps of noise, 50 in the fast preset, of one sample if not given."""
-        steps = self.noise_steps or (50 if self.preset == "fast" else 250)
-        return replace(super().settings(), noise_steps=steps, samples=1 if self.samples is None else self.samples)
+        """Return the settings: the paper's 250 steps of noise if not given, of one sample.
+
+        In the fast preset 50, after 400 steps of training, which cost less than those of the other methods.
+        """
+        usual: dict[str, Any] = {"samples": 1, "noise_steps": 250}
+        if self.preset == "fast":
+            usual |= {"steps": 400, "noise_steps": 50}
+        return replace(
+            super().settings(), **{name: value for name, value in usual.items() if getattr(self, name) is None}
+        )
 
     def member(self, side: int) -> "Member":
         """Return TAP: a surrogate that comes trained, and another goal."""
