@@ -49,6 +49,10 @@ STACKS: Final = (
     "cuda:aligned=1:blur=0.15,tone:strength=1:grid=4",
     "cuda:aligned=1,tone:strength=1:grid=2",
     "cuda:aligned=1,tone:strength=1:grid=8",
+    "tone:strength=1:grid=4,patches",
+    "cuda:aligned=1,tone:strength=0.5:grid=4,patches",
+    "cuda:aligned=1,tone:strength=0.5:grid=4,patches:grid=8",
+    "cuda:aligned=1,tone:strength=0.5:grid=4,autoregressive",
 )
 
 
