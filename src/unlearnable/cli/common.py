@@ -58,7 +58,7 @@ Preset = Annotated[
         metavar="P",
         help="Noise: fast (default), paper or strong. stack: light (median SSIM on CIFAR-10 0.94; taught a network at"
         " most 51.3 % of 10 classes, clean pictures 72.8), balanced (default; 0.92; 43.5 %) or strong (0.88; in more"
-        " ways 42.2 %); docs/stack.md says how far that was measured.",
+        " ways 43.7 %); docs/stack.md says how far that was measured.",
     ),
 ]
 Layers = Annotated[
