@@ -7,8 +7,7 @@ surrogate trained against 10 steps of PGD. One step is the noise of one batch an
 passes through the network, forward and backward, for SEM, and 561 for REM (counted here, not only worked out).
 
 The obvious way: 32-bit floats, torchvision's transforms picture by picture inside the graph, one sample at a time, the
-network in PyTorch's default layout. ``torch.compile`` is tried on our own step, without the time that it takes to
-compile. All in one run, by the median of rounds that take turns. REM is timed on a smaller
+network in PyTorch's default layout. All in one run, by the median of rounds that take turns. REM is timed on a smaller
 batch (``--rem-batch``), beside SEM on the same, since its step takes about nine times as long. With --model resnet18
 and --batch 128 a round takes minutes on two cores.
 """
@@ -47,15 +46,8 @@ def finish() -> None:
         torch.cuda.synchronize()
 
 
-def ours(kind: type[AdditiveNoise], model: str, data: Dataset, *, compiled: bool = False) -> tuple[float, int]:
+def ours(kind: type[AdditiveNoise], model: str, data: Dataset) -> tuple[float, int]:
     """Time one step after a first that warms up; return the seconds, and the passes of a picture."""
-
-    def network() -> nn.Module:
-        built = build(model, classes=CLASSES, size=SIDE)
-        if compiled:
-            built.compile()  # type: ignore[no-untyped-call]
-        return built
-
     method = kind(preset="paper", model=model)
     seen: list[tuple[float, int]] = []
 
@@ -68,7 +60,7 @@ def ours(kind: type[AdditiveNoise], model: str, data: Dataset, *, compiled: bool
     with contextlib.suppress(EnoughError):
         fit_noise(
             data,
-            network=network,
+            network=lambda: build(model, classes=CLASSES, size=SIDE),
             member=method.member(SIDE),
             settings=replace(method.settings(), batch_size=len(data)),
             radius=RADIUS,
@@ -144,11 +136,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     data, few = pictures(options.batch), pictures(options.rem_batch)
-    times: dict[str, list[float]] = {"sem": [], "compiled": [], "obvious": [], "sem of few": [], "rem of few": []}
+    times: dict[str, list[float]] = {"sem": [], "obvious": [], "sem of few": [], "rem of few": []}
     for _ in range(options.rounds):
         seconds, sem_passes = ours(SEM, options.model, data)
         times["sem"].append(seconds)
-        times["compiled"].append(ours(SEM, options.model, data, compiled=True)[0])
         times["obvious"].append(obvious(options.model, data))
         times["sem of few"].append(ours(SEM, options.model, few)[0])
         seconds, rem_passes = ours(REM, options.model, few)
@@ -166,7 +157,6 @@ def main() -> None:
         rem_passes=rem_passes,
         sem_seconds_a_step=found["sem"],
         sem_speed_over_obvious=found["obvious"] / found["sem"],
-        compiled_time_over_sem=found["compiled"] / found["sem"],
         rem_time_over_sem=found["rem of few"] / found["sem of few"],
         torch=torch.__version__,
     )
