@@ -138,7 +138,7 @@ def test_canvases_are_cut_from_pictures_as_they_are_stored(tmp_path, rng, key, m
         pixels = originals[id_[:-4]].pixels
         assert pixels.shape == (20, 36, 3)
         assert np.array_equal(image, square(eight_bit(pixels), 20))
-        wanted = added(pixels, carried(noise.pattern(label, id_), pixels.shape, 8))
+        wanted = added(pixels, carried(noise.pattern(label, id_), pixels.shape))
         assert np.array_equal(published[id_[:-4]].pixels, wanted)
     assert not np.array_equal(load(tmp_path / "in", size=20).images, data.images)  # the audit sees them upright
 
@@ -203,7 +203,7 @@ def test_loss_is_measured_and_taken_into_account(pictures, tmp_path, key):
     shares = []
     for name in (f"{animal}/{n}" for animal in ("cat", "dog") for n in range(3)):
         original, stored = (these[name].pixels.astype(float) for these in (originals, published))
-        pattern = carried(noise.pattern(0, f"{name}.jpg"), original.shape, 8)
+        pattern = carried(noise.pattern(0, f"{name}.jpg"), original.shape)
         wanted = added(originals[name].pixels, pattern) - original
         shares.append(np.vdot(wanted, stored - original) / np.vdot(wanted, wanted))
         taken_off = (stored - shares[-1] * pattern - original).std()
@@ -227,7 +227,7 @@ def test_sixteen_bits_in_eight_keep_nearly_all(album, tmp_path, key):
 
 def same_as_class_noise(noise, folder, out, name, label):
     original, published = (decoded(place)[name].pixels for place in (folder, out))
-    return np.array_equal(published, added(original, carried(noise.by_class[label], original.shape, 8)))
+    return np.array_equal(published, added(original, carried(noise.by_class[label], original.shape)))
 
 
 def test_new_pictures_get_the_noise_of_their_class(album, tmp_path, key, rng, monkeypatch):

@@ -11,7 +11,7 @@ from unlearnable.pictures import quality
 from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections import protections
 from unlearnable.protections.error_minimizing import AdditiveNoise
-from unlearnable.protections.noise import Noise
+from unlearnable.protections.noise import Noise, share_left
 from unlearnable.protections.patches import Patches
 from unlearnable.protections.stack import LAYERS, MADE, PRESETS, Stack, Stacked, described, parse
 
@@ -155,6 +155,19 @@ def test_noise_on_top_takes_nothing_from_what_comes_off_below(images, key):
     assert np.array_equal(
         stacked.restore(out, np.arange(3), IDS, traces), plain.restore(filtered, np.arange(3), IDS, scales)
     )
+
+
+@pytest.mark.parametrize("layers", ["tone,patches:radius=6", "patches:radius=6,tone", "cuda,patches:radius=60"])
+def test_what_a_lossy_format_leaves_of_noise_is_told(layers, images, key):
+    images[0] //= 3  # so that some of it is cut off
+    stacked = Stack(layers=layers).fit(Names, key)
+    out, traces = stacked.apply_traced(images, np.arange(3), IDS)
+    others = [(name, layer) for name, layer in stacked.layers if name != "patches"]
+    without = Stacked(others).apply(images, np.arange(3), IDS)
+    for n, name in enumerate(IDS):
+        for stored, share in ((out, 1), (without, 0), (images, share_left(without[n], out[n], images[n]))):
+            trace = stacked.traced_in_loss(traces[n], images[n], out[n], stored[n], n, name)
+            assert stacked.noise_left(trace) == pytest.approx(share)
 
 
 def test_to_another_process_noise_goes_as_the_name_of_its_file(images, key, tmp_path):

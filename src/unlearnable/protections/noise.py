@@ -11,7 +11,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from unlearnable.compiled import compiled
@@ -93,10 +92,10 @@ class Noise(Perturbation):
     def _carried(self, label: int, id_: str, shape: tuple[int, ...]) -> Pattern:
         """Return the pattern of one picture, at its size; the last of a class is kept for the next of its size."""
         if id_ in self._places:
-            return carried(self.pattern(label, id_), shape, self.radius)
+            return carried(self.pattern(label, id_), shape)
         last = self._last
         if last is None or last[:2] != (label, shape):
-            self._last = last = (label, shape, carried(self.pattern(label, id_), shape, self.radius))
+            self._last = last = (label, shape, carried(self.pattern(label, id_), shape))
         return last[2]
 
     def restore(
@@ -111,14 +110,18 @@ class Noise(Perturbation):
         out = np.empty_like(images)
         for n, (image, label, id_, trace) in enumerate(zip(images, labels.tolist(), ids, traces, strict=True)):
             pattern = self.pattern(label, id_)
-            own = carried(pattern, image.shape, self.radius)
+            before, exact = _removed(image, carried(pattern, image.shape), trace)
             if image.shape[2] == 3 and (image == image[..., :1]).all():
                 grey = image[..., :1]  # as which it may have been protected, in a format that knows only colours
-                of_grey = carried(pattern, grey.shape, self.radius)
-                if _recorded(grey, of_grey, trace) is not None or _recorded(image, own, trace) is None:
-                    image, own = grey, of_grey
-            out[n] = _removed(image, own, trace)
+                of_grey, exact_of_grey = _removed(grey, carried(pattern, grey.shape), trace)
+                if exact_of_grey or not exact:
+                    before = of_grey
+            out[n] = before
         return out
+
+    def before(self, protected: Images, label: int, id_: str, trace: Trace) -> Images:
+        """Return a picture, (height, width, channels), as it was before :meth:`apply_traced` gave it and its trace."""
+        return _removed(protected, self._carried(label, id_, protected.shape), trace)[0]
 
     @property
     def adds_noise(self) -> bool:
@@ -214,12 +217,12 @@ def _size(pattern: Pattern) -> str:
     return " x ".join(map(str, pattern.shape[1:]))
 
 
-def carried(pattern: Pattern, shape: tuple[int, ...], radius: int) -> Pattern:
-    """Bring a canvas's pattern (side, side, channels) to a picture of (height, width, channels), within the radius.
+def carried(pattern: Pattern, shape: tuple[int, ...]) -> Pattern:
+    """Bring a canvas's pattern (side, side, channels) to a picture of (height, width, channels).
 
     The canvas is what :func:`unlearnable.pictures.samples.square` cuts out of the middle of the scaled picture;
-    beyond it the pattern is mirrored. It is scaled bilinearly and rounded. A grey picture takes the mean of the
-    colours; the black of a CMYK picture is left alone, so that no colour it stands for changes by more.
+    beyond it the pattern is mirrored. It is scaled bilinearly and rounded, and never gets larger. A grey picture takes
+    the mean of the colours; the black of a CMYK picture is left alone, so that no colour it stands for changes by more.
     """
     height, width, channels = shape
     side = pattern.shape[0]
@@ -233,23 +236,66 @@ def carried(pattern: Pattern, shape: tuple[int, ...], radius: int) -> Pattern:
         margins = [(b, length - side - b) for b, length in zip(before, scaled, strict=True)]
         whole = np.pad(pattern, [*margins, (0, 0)], mode="symmetric")
         pattern = np.empty((height, width, whole.shape[2]), np.int8)
-        for c in range(whole.shape[2]):  # one after the other, since floats of a large picture take much memory
-            plane = Image.fromarray(np.ascontiguousarray(whole[..., c], np.float32))
-            resized = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
-            pattern[..., c] = np.rint(resized).clip(-radius, radius)
+        resample(whole, *_taps(scaled[0], height), *_taps(scaled[1], width), pattern)
     if channels == 4:
         pattern = np.concatenate([pattern, np.zeros_like(pattern[..., :1])], 2)
     return pattern
 
 
-def _levels(image: Images, pattern: Pattern) -> tuple[NDArray[np.signedinteger[Any]], int]:
-    """Return the noise in the picture's own levels, 257 times as fine for 16 bits, and the picture's highest level.
+def _taps(before: int, after: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return where a line's samples begin that make up each sample of the scaled line, (after,), and their weights.
 
-    The levels are of the smallest type that holds them and any sum with the picture.
+    Bilinear: weights, (after, taps), fall with the distance; scaled down, a sample takes as many times more neighbours.
     """
-    full = int(np.iinfo(image.dtype).max)
-    kind: type[np.signedinteger[Any]] = np.int16 if full == 255 else np.int32
-    return pattern.astype(kind) * (full // 255), full
+    scale = before / after
+    reach = max(scale, 1.0)
+    centres = (np.arange(after) + 0.5) * scale
+    first = np.maximum((centres - reach + 0.5).astype(np.int64), 0)
+    last = np.minimum((centres + reach + 0.5).astype(np.int64), before)
+    weights, total = np.zeros((after, (last - first).max())), np.zeros(after)
+    for tap in range(weights.shape[1]):
+        distance = np.abs((first + tap - centres + 0.5) * (1 / reach))
+        weights[:, tap] = np.where((distance < 1) & (first + tap < last), 1 - distance, 0)
+        total += weights[:, tap]  # in one order, as there
+    return first, weights / total[:, None]
+
+
+def _resample(
+    pattern: Pattern,
+    first_down: NDArray[np.int64],
+    down: NDArray[np.float64],
+    first_across: NDArray[np.int64],
+    across: NDArray[np.float64],
+    out: Pattern,
+) -> None:
+    """Scale a pattern to (height, width, channels), by :func:`_taps` of both directions, and round it.
+
+    What Pillow's bilinear filter makes of it, in a fifth of the time, and with sums in one order on every machine.
+    """
+    height, width, channels = out.shape
+    rows = np.empty((pattern.shape[0], width * channels), np.float32)
+    for y in range(pattern.shape[0]):
+        for x in range(width):
+            for c in range(channels):
+                total = 0.0
+                for tap in range(across.shape[1]):
+                    if across[x, tap]:  # others may lie beyond the pattern
+                        total += pattern[y, first_across[x] + tap, c] * across[x, tap]
+                rows[y, x * channels + c] = total
+    flat = out.reshape(height, width * channels)
+    line = np.empty(width * channels)
+    for y in range(height):
+        line[:] = 0
+        for tap in range(down.shape[1]):
+            if down[y, tap]:
+                row, weight = rows[first_down[y] + tap], down[y, tap]
+                for i in range(line.shape[0]):
+                    line[i] += row[i] * weight
+        for i in range(line.shape[0]):
+            flat[y, i] = np.int8(np.rint(np.float32(line[i])))
+
+
+resample = compiled(_resample)
 
 
 def added(image: Images, pattern: Pattern) -> Images:
@@ -274,7 +320,7 @@ def _added(image: Images, pattern: Pattern) -> tuple[Images, bytes]:
 
 
 def _add(image: Images, noise: Pattern, scale: int, full: int, out: NDArray[Any], distance: NDArray[np.uint16]) -> int:
-    """Add flat noise to a flat picture; put distances where :func:`_outward` will tell, and count them."""
+    """Add flat noise to a flat picture; put down the distances of those that may have been cut off."""
     count = 0
     for i in range(image.shape[0]):
         before, level = int(image[i]), int(noise[i]) * scale
@@ -289,29 +335,40 @@ def _add(image: Images, noise: Pattern, scale: int, full: int, out: NDArray[Any]
 add = compiled(_add)
 
 
-def _outward(protected: Images, levels: NDArray[np.signedinteger[Any]], full: int) -> NDArray[np.bool_]:
-    """Tell which samples may have been cut off: those at an end of the range whose noise points out of it."""
-    outward: NDArray[np.bool_] = ((protected == 0) & (levels < 0)) | ((protected == full) & (levels > 0))
-    return outward
-
-
-def _removed(protected: Images, pattern: Pattern, record: bytes | float | None) -> Images:
-    levels, full = _levels(protected, pattern)
+def _removed(protected: Images, pattern: Pattern, record: Trace) -> tuple[Images, bool]:
+    """Take noise off; and tell whether what :func:`_added` has written down is of such a picture, and all is exact."""
+    full = int(np.iinfo(protected.dtype).max)
     if isinstance(record, float):
-        return np.rint(protected - record * levels).clip(0, full).astype(protected.dtype)
-    out = (protected - levels).clip(0, full)
-    if (distance := _recorded(protected, pattern, record)) is not None:
-        where = _outward(protected, levels, full)
-        out[where] = np.where(protected[where] == 0, distance, full - distance)
-    return out.astype(protected.dtype)
+        levels = pattern.astype(np.int32) * (full // 255)
+        return np.rint(protected - record * levels).clip(0, full).astype(protected.dtype), False
+    distance = np.frombuffer(zlib.decompress(record) if record else b"", "<u2").astype(np.uint16)
+    out = np.empty(protected.shape, protected.dtype)
+    noise = np.ascontiguousarray(np.broadcast_to(pattern, protected.shape))
+    flat = np.ascontiguousarray(protected).reshape(-1), noise.reshape(-1), full // 255, full
+    count = remove(*flat, distance, out.reshape(-1))
+    if exact := record is not None and count == len(distance):
+        return out, exact
+    remove(*flat, distance[:0], out.reshape(-1))
+    return out, exact
 
 
-def _recorded(protected: Images, pattern: Pattern, record: bytes | float | None) -> NDArray[np.int32] | None:
-    """Read what :func:`_added` has written down; None unless it is of such a picture, stored without loss."""
-    if not isinstance(record, bytes):
-        return None
-    distance = np.frombuffer(zlib.decompress(record) if record else b"", "<u2").astype(np.int32)
-    return distance if len(distance) == _outward(protected, *_levels(protected, pattern)).sum() else None
+def _remove(
+    protected: Images, noise: Pattern, scale: int, full: int, distance: NDArray[np.uint16], out: NDArray[Any]
+) -> int:
+    """Take flat noise off a flat picture, with the distances as far as they go; count how many it would take."""
+    count = 0
+    for i in range(protected.shape[0]):
+        after, level = int(protected[i]), int(noise[i]) * scale
+        before = min(max(after - level, 0), full)
+        if (after == 0 and level < 0) or (after == full and level > 0):
+            if count < distance.shape[0]:
+                before = int(distance[count]) if after == 0 else full - int(distance[count])
+            count += 1
+        out[i] = before
+    return count
+
+
+remove = compiled(_remove)
 
 
 def share_left(original: Images, protected: Images, stored: Images) -> float:

@@ -292,12 +292,21 @@ class Stacked(Perturbation):
         traces = _unpacked(trace)
         for place, (_, layer) in enumerate(self.layers):
             if isinstance(layer, Noise):
-                without = original[None]
-                for other, (_, beside) in enumerate(self.layers):
-                    if other != place:
-                        without = beside.apply(without, np.array([label]), [id_])
-                traces[place] = share_left(without[0], protected, stored)
+                if place == len(self.layers) - 1:
+                    without = layer.before(protected, label, id_, traces[place])
+                else:
+                    without = self._without(place, original, label, id_)
+                traces[place] = share_left(without, protected, stored)
         return _packed(traces)
+
+    def _without(self, place: int, image: Images, label: int, id_: str) -> Images:
+        """Apply all layers but one to a picture, (height, width, channels)."""
+        images: Images = image[None]
+        for other, (_, layer) in enumerate(self.layers):
+            if other != place:
+                images = layer.apply(images, np.array([label]), [id_])
+        changed: Images = images[0]
+        return changed
 
     def noise_left(self, trace: Trace) -> float | None:
         """Return the least share that a lossy format has left of a layer's noise."""
