@@ -122,6 +122,15 @@ def test_a_surrogate_of_other_pictures_is_refused(tmp_path, key):
         TAP(model=path).fit(DATA, key)
 
 
+def test_a_run_does_not_go_on_with_another_network_of_the_same_name(tmp_path, key):
+    method = TAP(model=checkpoint(tmp_path / "net.safetensors"), noise_steps=1)
+    method.fit(DATA, key, state=tmp_path / "state")
+    method.fit(DATA, key, state=tmp_path / "state")
+    checkpoint(tmp_path / "net.safetensors")  # of other weights
+    with pytest.raises(InputError, match=r"\(network with digest .*\), found network with digest"):
+        method.fit(DATA, key, state=tmp_path / "state")
+
+
 def test_a_surrogate_that_has_learned_nothing_stops_it(tmp_path, key, monkeypatch):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)

@@ -168,6 +168,10 @@ class AdditiveNoise(Layer):
             "size": data.images.shape[1],
             "pictures": f"{len(data)} with digest {digest[:12]}",
         }
+        network = Path(self.settings().model)
+        if network.is_file():
+            with network.open("rb") as file:
+                options["network"] = f"with digest {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
         if not _begun(state):
             with writing(path):
                 shutil.rmtree(state, ignore_errors=True)
