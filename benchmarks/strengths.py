@@ -38,8 +38,10 @@ WAYS: Final = (
     "pattern-removal+rsk+equalize",
     "pattern-removal+local-normalization+rsk",
     "class-mean-removal+rsk+equalize",
+    "adversarial:budget=4/255,steps=5",
 )
-"""What breaks one layer or another, as the audit has found; the last four for those who know of patches."""
+"""What breaks one layer or another, as the audit has found: countermeasures, of which the last four are for those who
+know of patches, and a recipe."""
 
 STACKS: Final = (
     "cuda:aligned=1",
@@ -104,11 +106,15 @@ def judged(
     protected = runs / f"{name}.npz"
     asked = {"layers": layers, "min_ssim": least}
     made = protect(clean, protected, key=Key(bytes([number]) * 32), method="stack", options=asked)
-    attempts = tuple(Attempt(way, "erm") for way in ways)
+    attempts = tuple(Attempt("none", way) if way.startswith("adversarial") else Attempt(way, "erm") for way in ways)
     grid = Grid(attempts=attempts, clean=attempts, epochs=epochs, batch_size=64)
     found = run_audit(Audit(clean=clean, protected=[f"{name}={protected}"], test=test, out=runs / "audit", grid=grid))
     shares = {
-        kind: {row.countermeasure: row.accuracy for row in found.rows if row.protection == kind}
+        kind: {
+            row.countermeasure if row.recipe == "erm" else row.recipe: row.accuracy
+            for row in found.rows
+            if row.protection == kind
+        }
         for kind in ("clean", name)
     }
     return {

@@ -59,7 +59,7 @@ LAYERS: Final[dict[str, type[Perturbation]]] = {
 PRESETS: Final = {
     "light": "cuda:blur=0.12:aligned=1,tone:strength=0.2:grid=4,patches:radius=3:grid=8",
     "balanced": "cuda:blur=0.17:aligned=1,tone:strength=0.28:grid=4,patches:radius=4:grid=8",
-    "strong": "cuda:blur=0.2:aligned=1,tone:strength=0.34:grid=4,patches:radius=6:grid=8",
+    "strong": "cuda:blur=0.21:aligned=1,tone:strength=0.36:grid=4,patches:radius=6:grid=8",
 }
 """Stacks by name, in the order of what they change."""
 
