@@ -58,6 +58,9 @@ def test_contract(name, options, dtype, rng):
     assert not np.array_equal(out, other)  # another key, others
     one = np.concatenate([fitted.apply(images[n : n + 1], labels[n : n + 1], IDS[n : n + 1]) for n in range(6)])
     assert np.array_equal(out, one)  # the batch size does not matter
+    by_class = np.argsort(labels, kind="stable")
+    in_turn = fitted.apply(images[by_class], labels[by_class], [IDS[n] for n in by_class])
+    assert np.array_equal(out[by_class], in_turn)  # nor does the order of the pictures
     turned = (labels + 1) % 3
     renamed = fit(name, options, images, turned, names=("cow", "ant", "bee"))
     by_name = [renamed.class_names.index(("ant", "bee", "cow")[label]) for label in labels]

@@ -148,6 +148,10 @@ class AutoregressiveNoise(Noise):
         super().__init__(class_names, (), blank[:0], blank, radius=radius, method="Autoregressive")
         self.weights, self.gains, self.starts, self.size = weights, gains, starts, size
 
+    def _has_own(self, id_: str) -> bool:
+        """Every picture does: its id starts the process."""
+        return True
+
     def pattern(self, label: int, id_: str) -> Pattern:
         """Return the pattern of one picture, whatever the number of its class."""
         field = draw_field(self.starts.stream("start", id_), self.weights[label], self.size) * self.gains[label]

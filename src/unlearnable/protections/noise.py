@@ -70,6 +70,10 @@ class Noise(Perturbation):
         """Go to another process as the name of a file, if there is one: the patterns may be larger than the memory."""
         return (type(self).load, (self.path,)) if self.path is not None else super().__reduce__()  # type: ignore[return-value]
 
+    def _has_own(self, id_: str) -> bool:
+        """Tell whether a picture has a pattern of its own, beside that of its class."""
+        return id_ in self._places
+
     def pattern(self, label: int, id_: str) -> Pattern:
         """Return the pattern of one picture, on the canvas. Raises InputError where its class has none."""
         place = self._places.get(id_)
@@ -91,7 +95,7 @@ class Noise(Perturbation):
 
     def _carried(self, label: int, id_: str, shape: tuple[int, ...]) -> Pattern:
         """Return the pattern of one picture, at its size; the last of a class is kept for the next of its size."""
-        if id_ in self._places:
+        if self._has_own(id_):
             return carried(self.pattern(label, id_), shape)
         last = self._last
         if last is None or last[:2] != (label, shape):
