@@ -93,6 +93,18 @@ def test_a_budget_that_cannot_be_met_says_what_could():
         strongest(Stack(layers="cuda"), {"min_psnr": 45}, measure)
 
 
+@pytest.mark.parametrize(("others", "remedy"), [(math.inf, "ask for less$"), (50, r"leave out cuda \(50.0 at best\)$")])
+def test_a_layer_is_not_left_out_where_nothing_would_change_without_it(others, remedy):
+    psnr = {"tone": math.inf, "cuda": others}  # of what is left without it; black pictures stay black
+
+    def measure(stack):
+        names = {name for name, _ in stack.protections()}
+        return {"min_psnr": next((psnr[name] for name in psnr if name not in names), 40)}
+
+    with pytest.raises(InputError, match=f"PSNR in dB of 60, found 40.0 at best: .*{remedy}"):
+        strongest(Stack(layers="cuda,tone"), {"min_psnr": 60}, measure)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 11, 13, 40, 256])
 def test_a_sample_promises_too_much_once_in_twenty_times(count):
     place = median_at_least(range(1, count + 1), 10**9)  # counted from below; how many lie below the median is binomial
@@ -251,6 +263,15 @@ def test_a_run_goes_on_with_the_strengths_that_it_has(pictures, tmp_path, key, r
     with Manifest.open(tmp_path / "out.manifest") as book:
         assert book.about("asked")["min_ssim"] == 0.95
         assert book.about("parameters") == first.parameters
+
+
+def test_a_run_that_was_killed_before_it_recorded_anything_begins_anew(pictures, tmp_path, key):
+    (tmp_path / "out.manifest").touch()
+    report = unlearnable.protect(pictures, tmp_path / "out", key=key, options={"min_ssim": 0.95}, **BUDGETED)
+    assert report.ssim >= 0.95
+    (tmp_path / "new.manifest").write_bytes(b"no database")
+    with pytest.raises(InputError, match="a manifest, found something else at"):
+        unlearnable.protect(pictures, tmp_path / "new", key=key, options={"min_ssim": 0.95}, **BUDGETED)
 
 
 def test_containers_and_one_class(tmp_path, key, rng):

@@ -227,7 +227,8 @@ def protect(
         found = f"none among {counts['failed']} ({failures[0][0]!r}: {failures[0][1]})" if failures else "none chosen"
         raise expected("pictures that can be protected", found, "check the source")
     if psnr is None:
-        raise expected("pictures that the protection changes", "all-black ones only", "check the source")
+        found = "only some that it leaves as they are, such as all-black ones"
+        raise expected("pictures that the protection changes", found, "check the source")
     return ProtectReport(
         sum(counts.values()),
         counts["protected"],

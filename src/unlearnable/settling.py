@@ -62,7 +62,7 @@ def settled(
         return protection
     assert isinstance(key, Key)  # noqa: S101 - reference seeds are for CUDA
     unlimited = replace(protection, **dict.fromkeys(budget))
-    if record is not None and record.exists():
+    if record is not None and Manifest.begun(record):
         with speaking(record), Manifest.open(record) as book, contextlib.suppress(KeyError):
             if book.about("asked") == protection.parameters():
                 return Stack(**book.about("parameters"))

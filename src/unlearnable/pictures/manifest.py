@@ -151,6 +151,14 @@ class Manifest:
             manifest._about()
         return manifest
 
+    @classmethod
+    def begun(cls, path: Path) -> bool:
+        """Tell whether anything is recorded: a run that was killed as it began may have left an empty file."""
+        if not path.exists():
+            return False
+        with speaking(path), cls(path) as manifest:
+            return manifest._database.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
+
     def _about(self) -> dict[str, str]:
         about = dict(self._database.execute("SELECT name, value FROM about"))
         if about.get("format") != _FORMAT:

@@ -91,9 +91,10 @@ def _out_of_reach(
 ) -> InputError:
     limit, remedy = LIMITS[missed], "ask for less"
     names = [name for name, _ in weakest.protections()]
-    if len(names) > 1:
-        reached = {name: measure(weakest.without(name))[missed] for name in names}
-        name = max(names, key=lambda name: (limit.better * reached[name], name))
+    reached = {name: measure(weakest.without(name))[missed] for name in names} if len(names) > 1 else {}
+    reached = {name: value for name, value in reached.items() if math.isfinite(value)}  # else what is left does nothing
+    if reached:
+        name = max(reached, key=lambda name: (limit.better * reached[name], name))
         remedy += f", or leave out {name} ({limit.written(reached[name])} at best)"
     found = f"{limit.written(best[missed])} at best"
     return expected(f"layers that can keep a median {limit.name} of {bound:g}", found, remedy)
