@@ -64,7 +64,10 @@ Preset = Annotated[
 Layers = Annotated[
     str | None,
     typer.Option(
-        "--layers", metavar="L", help="stack: such as cuda,tone:strength=0.5,sem:steps=400, in place of a preset."
+        "--layers",
+        metavar="L",
+        help="stack: layers among cuda, tone, patches, autoregressive, em, rem, sem and tap, such as"
+        " cuda,tone:strength=0.5,sem:steps=400, in place of a preset.",
     ),
 ]
 MinSsim = Annotated[
@@ -80,7 +83,12 @@ MaxCiede2000 = Annotated[
 ]
 Strength = Annotated[float | None, typer.Option("--strength", metavar="S", help="tone: 0.01 to 1. [default: 0.5]")]
 Grid = Annotated[
-    int | None, typer.Option("--grid", metavar="G", help="tone: points of light a side. patches: of them a side.")
+    int | None,
+    typer.Option(
+        "--grid",
+        metavar="G",
+        help="tone: points of light a side, 2 (default) to 8. patches: of them a side, 4 (default), 8 or 16.",
+    ),
 ]
 Surrogate = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="Noise: the surrogate; see: list models.")
@@ -90,7 +98,10 @@ Steps = Annotated[
 ]
 NoiseSeed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Noise: tells runs of one key apart.")]
 Radius = Annotated[
-    float | None, typer.Option("--radius", metavar="R", help="Noise: grey levels of 255, at most. [default: 8]")
+    float | None,
+    typer.Option(
+        "--radius", metavar="R", help="Noise, patches, autoregressive: grey levels of 255, at most. [default: 8]"
+    ),
 ]
 Per = Annotated[
     str | None, typer.Option("--per", metavar="WHAT", help="Noise: one for each picture (default) or class.")
@@ -98,7 +109,9 @@ Per = Annotated[
 Canvas = Annotated[
     int | None,
     typer.Option(
-        "--size", metavar="PX", help="Noise: side of the square it is made on. [default: the pictures', up to 64]"
+        "--size",
+        metavar="PX",
+        help="Noise: side of the square it is made on. [default: the pictures', up to 64; autoregressive: 32]",
     ),
 ]
 Model = Annotated[str, typer.Option("--model", metavar="NAME", help="See: list models; or timm/NAME.")]

@@ -77,7 +77,7 @@ def parse(text: str) -> list[tuple[str, dict[str, Any]]]:
     for layer in text.split(","):
         name, *words = layer.strip().split(":")
         if name not in LAYERS:
-            raise expected(f"layers among {', '.join(LAYERS)}", repr(name), "see --help")
+            raise expected(f"layers among {', '.join(LAYERS)}", repr(name), "write for example cuda,tone:strength=0.5")
         if name in found:
             raise expected("each layer once", f"{name!r} twice", "leave one out")
         options = [_option(name, word) for word in words]
@@ -101,6 +101,10 @@ def _option(layer: str, word: str) -> tuple[str, int | float | str]:
         if value:
             return option, value
         kind = "WORD"
+    elif bool in kinds:
+        if value in ("0", "1"):
+            return option, int(value)
+        kind = "0 or 1"
     else:
         kind = "NUMBER" if float in kinds else "WHOLE NUMBER"
         for number in (int, float) if float in kinds else (int,):
