@@ -203,6 +203,26 @@ def test_any_other_file_is_refused(tmp_path, content):
         Noise.load(tmp_path / "missing")
 
 
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"classes": np.zeros((2, 16, 8, 3), np.int8)}, "int8 of 16 x 8 x 3, no square patterns"),
+        ({"classes": np.zeros((2, 16, 16), np.int8)}, "int8 of 16 x 16, no square patterns"),
+        ({"classes": np.zeros((2, 16, 16, 2), np.int8)}, "patterns of 2 channels"),
+        ({"classes": np.zeros((2, 16, 16, 3), np.float32)}, "float32 of 16 x 16 x 3, no square patterns of int8"),
+        ({"noise": np.zeros((3, 16, 16, 3), np.uint8)}, "no square patterns of int8"),
+        ({"ids": np.frombuffer(b"[[1], 2, 3]", np.uint8)}, "names that are no text"),
+        ({"ids": np.frombuffer(b"7", np.uint8)}, "not int"),
+    ],
+)
+def test_a_file_of_other_patterns_is_refused(parts, message, made, tmp_path):
+    whole = {"noise": made.patterns, "classes": made.by_class, "ids": np.frombuffer(b"[]", np.uint8)}
+    about = {"format": "unlearnable-noise-1", "class_names": '["ant", "bee"]', "radius": "8", "method": "SEM"}
+    module.write_tensors(tmp_path / "noise", whole | parts, about)
+    with pytest.raises(InputError, match=rf"found .*noise \(.*{message}.*make it again"):
+        Noise.load(tmp_path / "noise")
+
+
 def test_parts_that_do_not_fit_are_refused(made):
     with pytest.raises(InputError, match="expected noise for 3 pictures of 16 x 16 x 3, found 2 of 16 x 16 x 3"):
         Noise(NAMES, IDS, made.patterns[:2], made.by_class, radius=8, method="SEM")

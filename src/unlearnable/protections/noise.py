@@ -175,11 +175,18 @@ class Noise(Perturbation):
                 ids = json.loads(file.get_tensor("ids").tobytes())
                 by_class = file.get_tensor("classes")
                 shape = tuple(file.get_slice("noise").get_shape())
+                kinds = {file.get_slice(name).get_dtype() for name in ("noise", "classes")}
                 names, radius, method = json.loads(about["class_names"]), int(about["radius"]), about["method"]
             with path.open("rb") as raw:
                 length = int.from_bytes(raw.read(8), "little")
                 start = json.loads(raw.read(length))["noise"]["data_offsets"][0]
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            if kinds != {"I8"} or by_class.ndim != 4 or by_class.shape[1] != by_class.shape[2]:
+                raise ValueError(f"{by_class.dtype} of {_size(by_class)}, no square patterns of int8")
+            if by_class.shape[3] not in (1, 3):
+                raise ValueError(f"patterns of {by_class.shape[3]} channels")
+            if not all(isinstance(name, str) for name in (*names, *ids)):
+                raise ValueError("names that are no text")
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise expected("noise written by this package", f"{path} ({error})", "make it again") from None
         patterns = (
             np.memmap(path, np.int8, "r", 8 + length + start, shape) if np.prod(shape) else np.empty(shape, np.int8)
