@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import unlearnable
 from tests.conftest import contents, draw_picture
-from unlearnable import InputError, Key, settling
+from unlearnable import InputError, Key, pipeline, settling
 from unlearnable.cli import app
 from unlearnable.pictures import quality
 from unlearnable.pictures.colour_difference import colour_difference
@@ -291,6 +291,15 @@ def test_what_cannot_be_met_leaves_nothing(pictures, tmp_path, key):
         unlearnable.protect(pictures, tmp_path / "out", key=key, options=options, **BUDGETED)
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.manifest").exists()
+
+
+def test_a_promise_that_was_not_kept_is_told_beside_json_too(pictures, tmp_path, key, monkeypatch):
+    key.save(tmp_path / "key")
+    monkeypatch.setattr(pipeline, "settled", lambda *_: Stack(layers="tone:strength=1"))
+    words = ["protect", pictures, tmp_path / "out", "--key", tmp_path / "key", "--method", "stack", "--json"]
+    told = CliRunner().invoke(app, list(map(str, [*words, "--min-ssim", 0.999, "--workers", 0])))
+    reached = LIMITS["min_ssim"].written(json.loads(told.stdout)["ssim"])
+    assert f"promised a median SSIM of 0.999, and it is {reached}: with" in told.stderr
 
 
 def test_from_the_command_line(pictures, tmp_path, key):

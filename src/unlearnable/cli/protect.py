@@ -131,6 +131,25 @@ def protect(
         typer.echo(f"failed: {name!r}: {reason}", err=True)
     if report.failed > len(report.failures):
         typer.echo(f"failed: {report.failed - len(report.failures)} more; the manifest names them", err=True)
+    reached = {"min_ssim": report.ssim, "min_psnr": report.psnr, "max_ciede2000": report.colour}
+    budget = {name: bound for name, bound in given.items() if name in reached}
+    for name, bound in budget.items():
+        value = reached[name]
+        if value is not None and not LIMITS[name].allows(value, bound):
+            typer.echo(
+                f"warning: a sample of the pictures promised a median {LIMITS[name].name} of {bound:g}, and it is"
+                f" {LIMITS[name].written(value)}: with --fraction, with pictures that came later or with noise that is"
+                " made from the pictures, it can be another",
+                err=True,
+            )
+    if report.lossy and report.noise_kept is not None and report.noise_kept < _AS_GOOD_AS_ALL:
+        same_noise = "" if report.noise is None else f" --noise {report.noise}"
+        typer.echo(
+            f"warning: {100 * report.noise_kept:.0f} % of the noise is left in {report.lossy:,} pictures stored as JPEG"
+            " or the like (less noise protects less, and none comes off exactly);"
+            f" --format png{same_noise} keeps all of it, in another destination",
+            err=True,
+        )
     if json:
         print_json(report)
         return
@@ -144,26 +163,7 @@ def protect(
     )
     colour = "" if report.colour is None else f", CIEDE2000 {report.colour:.1f}"
     typer.echo(f"Median quality: PSNR {report.psnr:.1f} dB, SSIM {report.ssim:.3f}{colour}.")
-    reached = {"min_ssim": report.ssim, "min_psnr": report.psnr, "max_ciede2000": report.colour}
-    budget = {name: bound for name, bound in given.items() if name in reached}
     if budget:
         typer.echo(f"Layers: {report.parameters['layers']}.")
-    for name, bound in budget.items():
-        value = reached[name]
-        if value is not None and not LIMITS[name].allows(value, bound):
-            typer.echo(
-                f"warning: a sample of the pictures promised a median {LIMITS[name].name} of {bound:g}; with"
-                " --fraction, with pictures that came later or with noise that is made from the pictures, it can be"
-                " another",
-                err=True,
-            )
-    if report.lossy and report.noise_kept is not None and report.noise_kept < _AS_GOOD_AS_ALL:
-        same_noise = "" if report.noise is None else f" --noise {report.noise}"
-        typer.echo(
-            f"warning: {100 * report.noise_kept:.0f} % of the noise is left in {report.lossy:,} pictures stored as JPEG"
-            " or the like (less noise protects less, and none comes off exactly);"
-            f" --format png{same_noise} keeps all of it, in another destination",
-            err=True,
-        )
     files = " and ".join(filter(None, (report.manifest, report.noise)))
     typer.echo(f"Publish {destination}. Keep the key and {files} to yourself.")
