@@ -137,6 +137,9 @@ def test_the_whole_way(pictures, tmp_path):
     unlocked = run("unlock", out, back, "--key", key, "--manifest", report["manifest"], "--json")
     assert json.loads(unlocked.stdout)["unlocked"] == 10
     assert contents(back).keys() == contents(out).keys()
+    again = run("unlock", out, back, "--key", key)
+    assert again.returncode == 0
+    assert "has pictures of all these names already" in again.stderr
     assert run("preview", pictures, "--key", key, "--out", tmp_path / "sheet.png").returncode == 0
     (out / "cat" / "0.jpg").unlink()
     said = run("verify", out)

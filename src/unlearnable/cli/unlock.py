@@ -34,6 +34,8 @@ def unlock(
         typer.echo(f"changed since it was published: {name!r}", err=True)
     if len(report.changed) > _SHOWN:
         typer.echo(f"changed since they were published: {len(report.changed) - _SHOWN:,} more", err=True)
+    if not report.pictures:
+        typer.echo(f"warning: {out} has pictures of all these names already; they were left as they are", err=True)
     if json:
         print_json(report)
         raise typer.Exit(1 if report.failed else 0)
