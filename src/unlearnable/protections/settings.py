@@ -59,7 +59,7 @@ class Status:
 
 PRESETS: Final[Mapping[str, Settings]] = MappingProxyType(
     {
-        "fast": Settings(model="resnet9-w16", steps=200, inner_steps=5),
+        "fast": Settings(model="resnet9-w16", steps=400, inner_steps=5),
         "paper": Settings(model="resnet18", steps=5_000),
         "strong": Settings(model="resnet18", steps=10_000, noise_steps=20, samples=10),
     }
