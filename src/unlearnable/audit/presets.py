@@ -56,13 +56,9 @@ PROMISING: Final = (
 )
 """Countermeasures that protections fell to, alone or put together, the most often first: a search tries them first."""
 STRONG: Final = (
-    *(
-        "grayscale+equalize+coin+jpeg",
-        "pattern-removal+local-normalization+rsk",
-        "coin+jpeg",
-        "local-normalization+rsk",
-    ),
-    *("pattern-removal+equalize", "rsk+equalize", "equalize+coin+jpeg", "grayscale+coin+jpeg", "rsk+jpeg"),
+    *("grayscale+equalize+coin+jpeg", "pattern-removal+local-normalization+rsk", "coin+jpeg"),
+    *("local-normalization+rsk", "pattern-removal+equalize", "rsk+equalize"),
+    *("equalize+coin+jpeg", "grayscale+coin+jpeg", "rsk+jpeg"),
 )
 """Compositions that protections of one kind or of several fell to: a search tries them before it makes its own."""
 

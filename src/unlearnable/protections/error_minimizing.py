@@ -169,7 +169,7 @@ class AdditiveNoise(Layer):
             "pictures": f"{len(data)} with digest {digest[:12]}",
         }
         network = Path(self.settings().model)
-        if network.is_file():
+        if network.suffix == ".safetensors" and network.is_file():  # another network may have come under its name
             with network.open("rb") as file:
                 options["network"] = f"with digest {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
         if not _begun(state):

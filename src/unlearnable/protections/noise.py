@@ -267,7 +267,7 @@ def _taps(before: int, after: int) -> tuple[NDArray[np.int64], NDArray[np.float6
     for tap in range(weights.shape[1]):
         distance = np.abs((first + tap - centres + 0.5) * (1 / reach))
         weights[:, tap] = np.where((distance < 1) & (first + tap < last), 1 - distance, 0)
-        total += weights[:, tap]  # in one order, as there
+        total += weights[:, tap]  # in one order, so that the last bit is the same on every machine
     return first, weights / total[:, None]
 
 
@@ -357,9 +357,9 @@ def _removed(protected: Images, pattern: Pattern, record: Trace) -> tuple[Images
     noise = np.ascontiguousarray(np.broadcast_to(pattern, protected.shape))
     flat = np.ascontiguousarray(protected).reshape(-1), noise.reshape(-1), full // 255, full
     count = remove(*flat, distance, out.reshape(-1))
-    if exact := record is not None and count == len(distance):
-        return out, exact
-    remove(*flat, distance[:0], out.reshape(-1))
+    exact = record is not None and count == len(distance)
+    if not exact:
+        remove(*flat, distance[:0], out.reshape(-1))
     return out, exact
 
 
