@@ -160,7 +160,27 @@ def test_a_share_too_small_gives_the_weakest_look():
     assert Tone(strength=0.02).scaled(0.1) == Tone(strength=0.01)
 
 
-@pytest.mark.parametrize("options", [{"strength": 0}, {"strength": 0.009}, {"strength": 1.1}, {"grid": 1}, {"grid": 9}])
+def test_mixes_and_gammas_may_have_a_strength_of_their_own(key):
+    for look in Tone(strength=0.4, mix=0, gamma=0).fit(Names, key).looks:
+        assert (look.gamma == 1).all()
+        assert np.array_equal(look.mix, 1024 * np.eye(3))
+        assert 4096 * 0.64 <= look.shade.min() < 4096 * 0.95
+    looks = Tone(strength=0.01, mix=0.5, gamma=1.2).fit(Names, key).looks
+    assert all(look.shade.min() > 4096 * 0.99 for look in looks)
+    assert 450 < max((1024 - np.diag(look.mix)).max() for look in looks) <= 512
+    assert 1.5 < max(np.exp2(np.abs(np.log2(look.gamma))).max() for look in looks) <= 2.3
+    tone = Tone(strength=0.4, mix=0.3, gamma=0.2)
+    assert tone.scaled(0.5) == Tone(strength=0.2, mix=0.15, gamma=0.1)
+    assert protections.create("tone", **tone.parameters()) == tone
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"strength": 0}, {"strength": 0.009}, {"strength": 1.1}, {"grid": 1}, {"grid": 9}),
+        *({"mix": -0.1}, {"mix": 0.51}, {"mix": float("nan")}, {"gamma": -0.1}, {"gamma": 1.3}),
+    ],
+)
 def test_values_out_of_range(options):
-    with pytest.raises(InputError, match="default"):
+    with pytest.raises(InputError, match=r"default|leave it out"):
         protections.create("tone", **options)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from unlearnable.errors import expected
-from unlearnable.keys import Key, Stream
+from unlearnable.keys import Key, Parameter, Stream
 from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
 from unlearnable.protections.base import (
     ROUNDING,
@@ -49,7 +49,7 @@ _STRIP: Final = 1 << 20  # pixels that are restored at a time
 _STEPS: Final = 3  # levels of each channel in the colours by which looks are compared
 
 _LEAST: Final = 0.01  # a strength; what is much below it changes nothing in 8 bits
-_MOST_MIX: Final = 0.5  # of a channel that comes from a random mix, at strength 1
+_MOST_MIX: Final = 0.5  # of a channel that comes from a random mix, at strength 1; with more, mixes cannot be undone
 _MOST_GAMMA: Final = 1.2  # gammas lie between 2 to this power and its inverse, at strength 1
 _MOST_SHADE: Final = 0.9  # of the light that the darkest point of the shade may lose, at strength 1
 
@@ -68,15 +68,15 @@ class Look(NamedTuple):
     shade: NDArray[np.int64]
 
 
-def draw_look(stream: Stream, strength: float, grid: int) -> Look:
+def draw_look(stream: Stream, tone: "Tone") -> Look:
     """Draw a look: gammas even on a scale of powers of 2, mixes even on the simplex, points of light even."""
-    gamma = np.rint(2.0 ** ((2 * stream.uniform(3) - 1) * _MOST_GAMMA * strength) * _GAMMA) / _GAMMA
+    gamma = np.rint(2.0 ** ((2 * stream.uniform(3) - 1) * tone.most_gamma) * _GAMMA) / _GAMMA
     cuts = np.sort(np.floor(stream.uniform(6).reshape(3, 2) * (_MIX + 1)).astype(np.int64), axis=1)
     shares = np.diff(cuts, axis=1, prepend=0, append=_MIX)
-    share = round(_MOST_MIX * strength * _MIX)
-    mix = np.floor_divide(share * shares, _MIX)
+    mix = np.floor_divide(round(tone.most_mix * _MIX) * shares, _MIX)
     mix[np.diag_indices(3)] += _MIX - mix.sum(1)  # rows stay whole: white stays white
-    loss = np.floor(stream.uniform(grid * grid) * _MOST_SHADE * strength * _SHADE).astype(np.int64)
+    grid = tone.grid
+    loss = np.floor(stream.uniform(grid * grid) * _MOST_SHADE * tone.strength * _SHADE).astype(np.int64)
     return Look(gamma, mix, (_SHADE - loss + loss.min()).reshape(grid, grid))
 
 
@@ -112,28 +112,46 @@ def default_distance(strength: float, classes: int) -> float:
 class Tone(Layer):
     """Tone and its parameters.
 
-    strength: 0.01 to 1; of every part of the looks.
+    strength: 0.01 to 1; of every part of the looks that has none of its own.
     grid: points of the shade along a side, 2 to 8.
+    mix: the share of each channel that comes from a random mix of all three, 0 to 0.5; half the strength if not given.
+    gamma: gammas lie between 2 to this power and its inverse, 0 to 1.2; 1.2 times the strength if not given.
 
     Raises InputError for values outside these ranges.
     """
 
     strength: float = 0.5
     grid: int = 2
+    mix: float | None = None
+    gamma: float | None = None
 
     def __post_init__(self) -> None:
         if not _LEAST <= self.strength <= 1:
             raise expected(f"a strength from {_LEAST} to 1", str(self.strength), "0.5 is the default")
         if not 2 <= self.grid <= 8:
             raise expected("a grid of 2 to 8 points a side", str(self.grid), "2 is the default")
+        if not 0 <= self.most_mix <= _MOST_MIX:
+            raise expected(f"a mix from 0 to {_MOST_MIX}", str(self.mix), "leave it out for half the strength")
+        if not 0 <= self.most_gamma <= _MOST_GAMMA:
+            raise expected(f"a gamma from 0 to {_MOST_GAMMA}", str(self.gamma), "leave it out for 1.2 x the strength")
+
+    @property
+    def most_mix(self) -> float:
+        """The share of each channel that comes from a random mix."""
+        return _MOST_MIX * self.strength if self.mix is None else self.mix
+
+    @property
+    def most_gamma(self) -> float:
+        """The power of 2 that gammas reach."""
+        return _MOST_GAMMA * self.strength if self.gamma is None else self.gamma
 
     def fit(self, dataset: Classed, key: Key) -> "ClasswiseTone":
         """Draw the looks of the data set's classes."""
         names = tuple(dataset.class_names)
-        purpose = Purpose("tone-order", "tone-look", {"strength": self.strength, "grid": self.grid})
+        purpose = Purpose("tone-order", "tone-look", self._settings())
 
         def drawn(stream: Stream) -> tuple[Look, NDArray[np.float64]]:
-            look = draw_look(stream, self.strength, self.grid)
+            look = draw_look(stream, self)
             return look, response(look)
 
         looks = draw_as_apart_as_possible(
@@ -143,12 +161,18 @@ class Tone(Layer):
         return ClasswiseTone(names, looks)
 
     def parameters(self) -> dict[str, int | float | str | None]:
-        """Return strength and grid."""
-        return {"strength": self.strength, "grid": self.grid}
+        """Return strength, grid, and mix and gamma where they are given."""
+        return dict(self._settings())
+
+    def _settings(self) -> dict[str, Parameter]:
+        own = {"mix": self.mix, "gamma": self.gamma}
+        given = {name: value for name, value in own.items() if value is not None}
+        return {"strength": self.strength, "grid": self.grid, **given}
 
     def scaled(self, share: float) -> "Tone":
-        """Return it at a share of its strength."""
-        return replace(self, strength=max(_LEAST, round(share * self.strength, 6)))
+        """Return it at a share of its strength, and of what has a strength of its own."""
+        mix, gamma = (None if own is None else round(share * own, 6) for own in (self.mix, self.gamma))
+        return replace(self, strength=max(_LEAST, round(share * self.strength, 6)), mix=mix, gamma=gamma)
 
 
 class ClasswiseTone(Perturbation):
