@@ -38,10 +38,13 @@ WAYS: Final = (
     "pattern-removal+rsk+equalize",
     "pattern-removal+local-normalization+rsk",
     "class-mean-removal+rsk+equalize",
+    "pattern-removal+local-normalization+rsk+grayscale",
+    "pattern-removal+whitening+local-normalization+rsk",
+    "pattern-removal+local-normalization+tone-matching+rsk",
     "adversarial:budget=4/255,steps=5",
 )
-"""What breaks one layer or another, as the audit has found: countermeasures, of which the last four are for those who
-know of patches, and a recipe."""
+"""What breaks one layer or another, as the audit has found: countermeasures, of which the last seven are for those who
+know of patches and the last three of mixes of channels as well, and a recipe."""
 
 STACKS: Final = (
     "cuda:aligned=1",

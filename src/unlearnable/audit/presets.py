@@ -32,6 +32,7 @@ _AGAINST_LAYERS: Final = (
     *("whitening+coin+jpeg", "local-normalization+coin+jpeg", "local-normalization+grayscale+coin+jpeg"),
     *("pattern-removal+coin+jpeg", "pattern-removal+local-normalization+coin+jpeg", "pattern-removal+equalize"),
     *("local-normalization+rsk", "pattern-removal+local-normalization+rsk"),
+    "pattern-removal+local-normalization+rsk+grayscale",
 )
 """What is written against the layers of stacks, together with what breaks a convolution and fine noise."""
 
@@ -56,8 +57,8 @@ PROMISING: Final = (
 )
 """Countermeasures that protections fell to, alone or put together, the most often first: a search tries them first."""
 STRONG: Final = (
-    *("grayscale+equalize+coin+jpeg", "pattern-removal+local-normalization+rsk", "coin+jpeg"),
-    *("local-normalization+rsk", "pattern-removal+equalize", "rsk+equalize"),
+    *("grayscale+equalize+coin+jpeg", "pattern-removal+local-normalization+rsk+grayscale", "coin+jpeg"),
+    *("pattern-removal+local-normalization+rsk", "local-normalization+rsk", "pattern-removal+equalize", "rsk+equalize"),
     *("equalize+coin+jpeg", "grayscale+coin+jpeg", "rsk+jpeg"),
 )
 """Compositions that protections of one kind or of several fell to: a search tries them before it makes its own."""
