@@ -26,6 +26,7 @@ from unlearnable.protections.stack import LAYERS, MADE, Stack, parse
 from unlearnable.settling import qualities, sampled, settled
 
 BUDGETED = {"method": "stack", "workers": 0}
+BLANK = Image.new("RGB", (1, 1))
 
 
 class Names:
@@ -302,7 +303,7 @@ def test_a_promise_that_was_not_kept_is_told_beside_json_too(pictures, tmp_path,
     assert f"promised a median SSIM of 0.999, and it is {reached}: with" in told.stderr
 
 
-def test_from_the_command_line(pictures, tmp_path, key):
+def test_from_the_command_line(pictures, tmp_path, key, monkeypatch):
     key.save(tmp_path / "key")
     common = ["--key", tmp_path / "key", "--min-ssim", 0.9]
     words = ["protect", pictures, tmp_path / "out", *common, "--method", "stack", "--workers", 0]
@@ -316,6 +317,9 @@ def test_from_the_command_line(pictures, tmp_path, key):
     assert 0.9 <= told["ssim"] < 0.97
     assert told["parameters"]["layers"].startswith("cuda:blur=0.")
     sheet = ["preview", pictures, "--out", tmp_path / "sheet.png", *common, "--method", "stack"]
+    drawn = {}
+    monkeypatch.setattr("unlearnable.pictures.sheet.contact_sheet", lambda _, **texts: drawn.update(texts) or BLANK)
     assert CliRunner().invoke(app, list(map(str, sheet))).exit_code == 0
+    assert drawn == {"title": "stack: pictures", "subtitle": told["parameters"]["layers"]}
     with pytest.raises(InputError, match=r"options of cuda .* found min_ssim"):
         CliRunner().invoke(app, list(map(str, ["protect", pictures, tmp_path / "2", *common])), catch_exceptions=False)

@@ -824,8 +824,9 @@ def preview(
 ) -> Path:
     """Draw a contact sheet: of one picture a class the original, the protected one and their difference.
 
-    Takes the first picture of each class that can be read. Where the method adds noise and no ``noise`` file is named,
-    it is made in a few steps for a few pictures, which shows how it looks.
+    Takes the first picture of each class that can be read. The layers of a stack are written on the sheet, at the
+    strengths that a quality budget allows. Where the method adds noise and no ``noise`` file is named, it is made in a
+    few steps for a few pictures, which shows how it looks.
 
     Raises InputError where there is no picture.
     """
@@ -852,7 +853,9 @@ def preview(
     if not rows:
         raise expected("pictures that can be read", f"none in {source}", "check the files")
     sheet = io.BytesIO()
-    contact_sheet([rows[name] for name in names if name in rows], title=f"{method}: {source.name}").save(sheet, "PNG")
+    drawn = [rows[name] for name in names if name in rows]
+    layers = protection.parameters()["layers"] if isinstance(protection, Stack) else ""
+    contact_sheet(drawn, title=f"{method}: {source.name}", subtitle=str(layers)).save(sheet, "PNG")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     publish(sheet.getvalue(), out.with_name(out.name + ".partial"), out)

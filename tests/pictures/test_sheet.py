@@ -81,6 +81,17 @@ def test_any_name_is_one_line_within_its_card(name: str) -> None:
     assert np.ptp(label) < 30 if len(label) else name.strip() == ""
 
 
+def test_a_subtitle_stands_between_the_title_and_the_headings() -> None:
+    without, with_one = (
+        np.asarray(contact_sheet([row(noise())], title="title", subtitle=text)) for text in ("", "layers " * 100)
+    )
+    rows, columns = np.nonzero((without != with_one).any(-1))
+    inked = np.flatnonzero((without != 255).any((1, 2)))
+    title, headings = inked[inked < 90].max(), inked[inked > 115].min()
+    assert title < rows.min() <= rows.max() < headings
+    assert 46 <= columns.min() <= columns.max() < without.shape[1] - 46
+
+
 @pytest.mark.parametrize(("count", "columns"), [(0, 3), (1, 1), (4, 1), (5, 2), (12, 2), (13, 3), (30, 3)])
 def test_many_rows_take_columns(count: int, columns: int) -> None:
     sheet = contact_sheet([row(noise())] * count, title="many")

@@ -38,7 +38,7 @@ class Row:
     ssim: float
 
 
-def contact_sheet(rows: Sequence[Row], *, title: str) -> Image.Image:
+def contact_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "") -> Image.Image:
     """Draw a sheet, one row of three a picture.
 
     Differences are drawn around mid grey, all of them amplified by the one factor printed above. Small pictures are
@@ -57,6 +57,7 @@ def contact_sheet(rows: Sequence[Row], *, title: str) -> Image.Image:
     note = f"the first {len(shown)} of {len(rows)}" if len(shown) < len(rows) else ""
     taken = _write(draw, (width - _MARGIN, _MARGIN + _TITLE - _TEXT), note, _TEXT, _FAINT, width, right=True)
     _write(draw, (_MARGIN, _MARGIN), _plain(title), _TITLE, _INK, width - 2 * _MARGIN - taken - _GAP)
+    _write(draw, (_MARGIN, _MARGIN + _TITLE + _GAP), _plain(subtitle), _TEXT, _FAINT, width - 2 * _MARGIN)
     for column in range(columns):
         for place, heading in enumerate(("original", "protected", f"difference · x{factor}")):
             x = _MARGIN + column * (_CARD + _MARGIN) + place * (_CELL + _GAP)
