@@ -58,7 +58,7 @@ Preset = Annotated[
         metavar="P",
         help="Noise: fast (default), paper or strong. stack: light (median SSIM on CIFAR-10 0.94; taught a network at"
         " most 53.7 % of 10 classes from 10,000 pictures, clean ones 72.8), balanced (default; 0.92; 45.7 %) or strong"
-        " (0.86; 46.1 %); docs/stack.md says how far that was measured.",
+        " (0.86; 46.8 %, and 57.1 from 50,000); docs/stack.md says how far that was measured.",
     ),
 ]
 Layers = Annotated[
