@@ -137,14 +137,9 @@ class Key:
     def derive(self, purpose: str, name: str = "", parameters: Mapping[str, Parameter] | None = None) -> bytes:
         """Derive 32 bytes with HKDF-SHA256, for one purpose, name (of a class, say) and set of parameters.
 
-        Names are compared as Unicode does (NFC), so that a folder copied between systems keeps its streams; numbers by
-        their value, so that 1 and 1.0 are the same.
+        Names are compared as Unicode does (NFC), so that a folder copied between systems keeps its streams.
         """
-        whole = {
-            parameter: int(value) if isinstance(value, float) and value.is_integer() else value
-            for parameter, value in (parameters or {}).items()
-        }
-        settings = json.dumps(whole, sort_keys=True, separators=(",", ":"))
+        settings = json.dumps(dict(parameters or {}), sort_keys=True, separators=(",", ":"))
         fields = [_encoded(purpose), _encoded(name), settings.encode()]
         info = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
         return HKDF(SHA256(), _BYTES, salt=f"unlearnable/{VERSION}".encode(), info=info).derive(self.secret)
