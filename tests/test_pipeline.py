@@ -705,6 +705,7 @@ def test_a_destination_that_cannot_be_written(pictures, key):
     ("method", "options", "least"),
     [
         ("tone", {"strength": 0.3}, 45),
+        ("echo", {}, 45),
         ("patches", {"radius": 12.0}, 90),
         ("autoregressive", {}, 90),
         ("stack", {"preset": "strong"}, 26),

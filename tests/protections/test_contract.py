@@ -22,6 +22,8 @@ CASES = [  # a new protection is one row: its name and options that make it fast
     ("tap", {**SMALL, "targeted": False}),
     ("tone", {}),
     ("tone", {"strength": 1, "grid": 4}),
+    ("echo", {}),
+    ("echo", {"strength": 0.4}),
     ("patches", {}),
     ("autoregressive", {"radius": 16}),
     ("stack", {}),

@@ -66,7 +66,7 @@ Layers = Annotated[
     typer.Option(
         "--layers",
         metavar="L",
-        help="stack: layers among cuda, tone, patches, autoregressive, em, rem, sem and tap, such as"
+        help="stack: layers among cuda, echo, tone, patches, autoregressive, em, rem, sem and tap, such as"
         " cuda,tone:strength=0.5,sem:steps=400, in place of a preset.",
     ),
 ]
@@ -81,7 +81,12 @@ MaxCiede2000 = Annotated[
     float | None,
     typer.Option("--max-ciede2000", metavar="D", help="stack: until the median colour difference is at most D."),
 ]
-Strength = Annotated[float | None, typer.Option("--strength", metavar="S", help="tone: 0.01 to 1. [default: 0.5]")]
+Strength = Annotated[
+    float | None,
+    typer.Option(
+        "--strength", metavar="S", help="tone: 0.01 to 1 [default: 0.5]. echo: its share, 0.01 to 0.4 [default: 0.25]."
+    ),
+]
 Grid = Annotated[
     int | None,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from unlearnable.protections import autoregressive as autoregressive
 from unlearnable.protections import convolution as convolution
+from unlearnable.protections import echo as echo
 from unlearnable.protections import error_maximizing as error_maximizing
 from unlearnable.protections import error_minimizing as error_minimizing
 from unlearnable.protections import patches as patches

@@ -102,7 +102,7 @@ def _matrix(taps: NDArray[np.float64], height: int, width: int, reflect: bool) -
             i, j = rows + a - k // 2, columns + b - k // 2
             inside = np.ones((height, width), bool)
             if reflect:
-                i, j = _mirrored(i, height), _mirrored(j, width)
+                i, j = mirrored(i, height), mirrored(j, width)
             else:
                 inside = ((i >= 0) & (i < height))[:, None] & ((j >= 0) & (j < width))
                 i, j = i.clip(0, height - 1), j.clip(0, width - 1)
@@ -111,7 +111,8 @@ def _matrix(taps: NDArray[np.float64], height: int, width: int, reflect: bool) -
     return matrix.reshape(height * width, height * width)
 
 
-def _mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+def mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Bring places beyond a line of so many samples back into it, as if it were mirrored at its first and last one."""
     if size == 1:
         return np.zeros_like(index)
     index = np.abs(index) % (2 * size - 2)
@@ -134,7 +135,7 @@ class _Operator:
         down, across = (2 - 2 * np.cos(2 * np.pi * np.arange(size) / size) for size in self._padded)
         rough = down[:, None] + across[: response.shape[1]]
         self._precondition = (1 / (np.abs(response) ** 2 + weight * rough + 1e-9)).astype(kind)
-        self._frames = tuple(_mirrored(np.arange(-self._p, size + self._p), size) for size in (height, width))
+        self._frames = tuple(mirrored(np.arange(-self._p, size + self._p), size) for size in (height, width))
 
     def solve(self, filtered: Plane) -> Plane:
         """Return the estimate for one filtered plane."""
@@ -223,7 +224,7 @@ def _unscaled(filtered: Plane, taps: NDArray[np.float64], scale: int, weight: fl
     solve = _solver(taps, small.shape, weight / scale**2, True, filtered.dtype.type)
     blur_of = _Operator(rest, small.shape[0], small.shape[1], 0.0, True, filtered.dtype.type)
     shifts = (row - p) * scale, (column - p) * scale
-    from_rows, from_columns = (_mirrored(np.arange(n) + s, n) for n, s in zip(filtered.shape, shifts, strict=True))
+    from_rows, from_columns = (mirrored(np.arange(n) + s, n) for n, s in zip(filtered.shape, shifts, strict=True))
 
     def assembled(low: Plane) -> Plane:
         estimate = _stretched(low, scale, height, width)

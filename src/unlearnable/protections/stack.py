@@ -37,6 +37,7 @@ from unlearnable.protections.base import (
     protections,
 )
 from unlearnable.protections.convolution import ClasswiseConvolution
+from unlearnable.protections.echo import ClasswiseEcho
 from unlearnable.protections.error_minimizing import AdditiveNoise
 from unlearnable.protections.noise import Noise, share_left, write_tensors
 from unlearnable.protections.tone import ClasswiseTone
@@ -50,6 +51,7 @@ MADE: Final = ("em", "rem", "sem", "tap")
 LAYERS: Final[dict[str, type[Perturbation]]] = {
     "autoregressive": AutoregressiveNoise,
     "cuda": ClasswiseConvolution,
+    "echo": ClasswiseEcho,
     "patches": Noise,
     "tone": ClasswiseTone,
     **dict.fromkeys(MADE, Noise),
