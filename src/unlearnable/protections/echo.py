@@ -70,8 +70,8 @@ def distances_to(ways: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray
 def default_distance(classes: int) -> float:
     """Return the distance that ways keep from each other, in parts of the shorter side; it falls as they fill the room.
 
-    >>> [round(default_distance(classes), 3) for classes in (10, 100, 1000)]
-    [0.055, 0.017, 0.005]
+    >>> [round(default_distance(classes), 4) for classes in (10, 100, 1000)]
+    [0.055, 0.0174, 0.0055]
     """
     return float(0.055 * max(classes / 10, 1) ** -0.5)
 
