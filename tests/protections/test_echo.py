@@ -23,10 +23,10 @@ class Many:
     class_names = tuple(map(str, range(10)))
 
 
-def as_defined(image, way, share):
+def as_defined(image, displacement, share):
     """Every sample and the one its echo is of, found in the picture repeated in mirrors."""
     height, width, _ = image.shape
-    down, across = (int(np.floor(part * min(height, width) / 1024 + 0.5)) for part in way)
+    down, across = (int(np.floor(part * min(height, width) / 1024 + 0.5)) for part in displacement)
     tiled = np.pad(image, ((9 * height, 9 * height), (9 * width, 9 * width), (0, 0)), mode="reflect").astype(int)
     top, left = 9 * height - down, 9 * width - across
     echo = tiled[top : top + height, left : left + width]
@@ -40,7 +40,7 @@ def test_pictures_are_exposed_twice_as_defined(shape, dtype, key, rng):
     fitted = Echo(strength=0.3).fit(Names, key)
     out = fitted.apply(images, np.arange(3), ["a", "b", "c"])
     for n in range(3):
-        assert np.array_equal(out[n], as_defined(images[n].astype(int), fitted.ways[n], 77))
+        assert np.array_equal(out[n], as_defined(images[n].astype(int), fitted.displacements[n], 77))
 
 
 @pytest.mark.parametrize("strength", [0.01, 0.25, 0.4])
@@ -61,32 +61,32 @@ def test_sixteen_bits_come_back_finer(key, rng):
     assert np.abs(back.astype(int) - images).max() <= 2
 
 
-def test_ways_keep_their_distance_mirrored_and_opposite(key):
+def test_displacements_keep_their_distance_mirrored_and_opposite(key):
     for seed in range(20):
-        ways = Echo().fit(Many, Key(bytes([seed] * 32))).ways
-        lengths = np.hypot(*ways.T) / 1024
+        displacements = Echo().fit(Many, Key(bytes([seed] * 32))).displacements
+        lengths = np.hypot(*displacements.T) / 1024
         assert (lengths >= 1 / 8).all()
         assert (lengths <= 1 / 4).all()
-        for one, other in itertools.combinations(ways, 2):
+        for one, other in itertools.combinations(displacements, 2):
             for turned in itertools.product((1, -1), repeat=2):
                 assert np.hypot(*(one - turned * other)) / 1024 >= 0.9 * default_distance(10)
     assert distances_to(np.array([[3.0, 4.0], [-3.0, -4.0], [3.0, -4.0]]), np.array([-3.0, 4.0])).max() == 0
 
 
-def test_the_order_of_classes_and_the_strength_leave_ways_alone(key):
+def test_the_order_of_classes_and_the_strength_leave_displacements_alone(key):
     class Turned:
         class_names = NAMES[::-1]
 
-    ways = Echo().fit(Names, key).ways
-    assert np.array_equal(Echo(strength=0.1).fit(Turned, key).ways, ways[::-1])
-    assert not np.array_equal(Echo().fit(Names, Key(bytes(32))).ways, ways)
+    displacements = Echo().fit(Names, key).displacements
+    assert np.array_equal(Echo(strength=0.1).fit(Turned, key).displacements, displacements[::-1])
+    assert not np.array_equal(Echo().fit(Names, Key(bytes(32))).displacements, displacements)
 
 
 def test_many_classes(key):
     class Thousand:
         class_names = tuple(map(str, range(1000)))
 
-    assert len(np.unique(np.abs(Echo().fit(Thousand, key).ways), axis=0)) == 1000
+    assert len(np.unique(np.abs(Echo().fit(Thousand, key).displacements), axis=0)) == 1000
 
 
 def test_bytes_are_pinned_for_ever():

@@ -1,4 +1,4 @@
-"""Echo: each class's pictures are exposed twice, the second time weakly and a little aside, by a way of its own.
+"""Echo: each class's pictures are exposed twice, the second time weakly and displaced as in no other class.
 
 Equalised tones, grey, low frequencies alone and the mean picture of a class taken out: all that, one after the other,
 undoes the other layers. An echo comes through, since it is neither in the colours nor in the light nor in the finest
@@ -39,7 +39,7 @@ from unlearnable.protections.deconvolution import mirrored
 from unlearnable.protections.noise import write_tensors
 
 _FORMAT: Final = "unlearnable-echo-1"
-_SIDE: Final = 1 << 10  # parts of a picture's shorter side that ways are whole numbers of
+_SIDE: Final = 1 << 10  # parts of a picture's shorter side that displacements are whole numbers of
 _NEAREST, _FURTHEST = _SIDE // 8, _SIDE // 4
 _WHOLE: Final = 1 << 8  # of which the echo's share is whole parts
 _STRIP: Final = 1 << 20  # samples that are changed at a time
@@ -47,28 +47,28 @@ _ENOUGH: Final = 1 / 16  # of a grey level: what restoring may leave, before it 
 
 _LEAST, _MOST = 0.01, 0.4  # of a strength; from a half on an echo could not be told from the picture
 
-Ways = NDArray[np.int64]
+Displacements = NDArray[np.int64]
 
 
-def draw_way(stream: Stream) -> Ways:
+def draw_displacement(stream: Stream) -> Displacements:
     """Draw where an echo lies: (2,), down and to the right, an eighth to a quarter of the shorter side away."""
     while True:
-        way = np.floor((2 * stream.uniform(2) - 1) * _FURTHEST).astype(np.int64)
-        if _NEAREST <= math.hypot(*way) <= _FURTHEST:
-            return way
+        displacement = np.floor((2 * stream.uniform(2) - 1) * _FURTHEST).astype(np.int64)
+        if _NEAREST <= math.hypot(*displacement) <= _FURTHEST:
+            return displacement
 
 
-def distances_to(ways: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measure how far ways, (count, 2), lie from another one, in parts of the shorter side: (count,).
+def distances_to(displacements: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure how far displacements, (count, 2), lie from another one, in parts of the shorter side: (count,).
 
-    A way counts like the one mirrored left to right, on which networks are trained as well, and like the opposite one,
-    of which picture and echo differ in nothing but strength.
+    A displacement counts like the one mirrored left to right, on which networks are trained as well, and like the
+    opposite one, of which picture and echo differ in nothing but strength.
     """
-    return np.asarray(np.hypot(*(np.abs(ways) - np.abs(one)).T)) / _SIDE
+    return np.asarray(np.hypot(*(np.abs(displacements) - np.abs(one)).T)) / _SIDE
 
 
 def default_distance(classes: int) -> float:
-    """Return the distance that ways keep from each other, in parts of the shorter side; it falls as they fill the room.
+    """Return the distance that displacements keep from each other, in parts of the shorter side; the more, the less.
 
     >>> [round(default_distance(classes), 4) for classes in (10, 100, 1000)]
     [0.055, 0.0174, 0.0055]
@@ -93,35 +93,35 @@ class Echo(Layer):
             raise expected(f"a strength from {_LEAST} to {_MOST}", str(self.strength), "0.25 is the default")
 
     def fit(self, dataset: Classed, key: Key) -> "ClasswiseEcho":
-        """Draw the ways of the data set's classes."""
+        """Draw the displacements of the data set's classes."""
         names = tuple(dataset.class_names)
 
-        def drawn(stream: Stream) -> tuple[Ways, NDArray[np.float64]]:
-            way = draw_way(stream)
-            return way, way.astype(np.float64)
+        def drawn(stream: Stream) -> tuple[Displacements, NDArray[np.float64]]:
+            displacement = draw_displacement(stream)
+            return displacement, displacement.astype(np.float64)
 
-        ways = draw_as_apart_as_possible(
+        displacements = draw_as_apart_as_possible(
             lambda least: draw_apart(names, key, Purpose("echo-order", "echo-way", {}), drawn, distances_to, least),
             default_distance(len(names)),
         )
-        return ClasswiseEcho(names, np.stack(ways), max(1, round(self.strength * _WHOLE)))
+        return ClasswiseEcho(names, np.stack(displacements), max(1, round(self.strength * _WHOLE)))
 
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return the strength."""
         return {"strength": self.strength}
 
     def scaled(self, share: float) -> "Echo":
-        """Return it at a share of its strength; ways stay as they are."""
+        """Return it at a share of its strength; displacements stay as they are."""
         return replace(self, strength=max(_LEAST, round(share * self.strength, 6)))
 
 
 class ClasswiseEcho(Perturbation):
-    """The ways of a data set's classes, (classes, 2) in parts of the shorter side, and the echo's share of 256."""
+    """The displacements of a data set's classes, (classes, 2) in parts of the shorter side, and an echo's share."""
 
-    def __init__(self, class_names: Sequence[str], ways: Ways, share: int) -> None:
-        """Take the ways in the order of the class names."""
+    def __init__(self, class_names: Sequence[str], displacements: Displacements, share: int) -> None:
+        """Take the displacements in the order of the class names."""
         self.class_names = tuple(class_names)
-        self.ways, self.share = ways, share
+        self.displacements, self.share = displacements, share
 
     def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, Traces]:
         """Return the pictures with their echoes; ``ids`` play no part, and nothing but the key is needed later."""
@@ -180,29 +180,29 @@ class ClasswiseEcho(Perturbation):
                 mirrored(np.arange(width) - (int(across) * side + _SIDE // 2) // _SIDE, width),
             )
             for label in np.unique(labels).tolist()
-            for down, across in [self.ways[label]]
+            for down, across in [self.displacements[label]]
         }
 
     def digests(self) -> dict[str, str]:
-        """Return a digest of each class's way and of the share, by class name; it tells nothing about them."""
+        """Return a digest of each class's displacement and of the share, by class name; it tells nothing about them."""
         return {
-            name: hashlib.sha256(way.tobytes() + bytes([self.share])).hexdigest()
-            for name, way in zip(self.class_names, self.ways, strict=True)
+            name: hashlib.sha256(displacement.tobytes() + bytes([self.share])).hexdigest()
+            for name, displacement in zip(self.class_names, self.displacements, strict=True)
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the ways and class names as safetensors. The file is as secret as the key."""
+        """Write the displacements and class names as safetensors. The file is as secret as the key."""
         about = {"format": _FORMAT, "class_names": json.dumps(self.class_names), "share": str(self.share)}
-        write_tensors(Path(path), {"ways": self.ways}, about)
+        write_tensors(Path(path), {"displacements": self.displacements}, about)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read ways written by :meth:`save`. Raises InputError for any other file."""
+        """Read displacements written by :meth:`save`. Raises InputError for any other file."""
         try:
             with safe_open(path, framework="numpy") as file:
                 about = file.metadata() or {}
                 if about.get("format") != _FORMAT:
                     raise KeyError(_FORMAT)
-                return cls(json.loads(about["class_names"]), file.get_tensor("ways"), int(about["share"]))
+                return cls(json.loads(about["class_names"]), file.get_tensor("displacements"), int(about["share"]))
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise expected("echoes written by this package", f"{path} ({error})", "fit them again") from None

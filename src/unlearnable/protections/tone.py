@@ -49,7 +49,7 @@ _STRIP: Final = 1 << 20  # pixels that are restored at a time
 _STEPS: Final = 3  # levels of each channel in the colours by which looks are compared
 
 _LEAST: Final = 0.01  # a strength; what is much below it changes nothing in 8 bits
-_MOST_MIX: Final = 0.5  # of a channel that comes from a random mix, at strength 1; with more, mixes cannot be undone
+_MOST_MIX: Final = 0.5  # of a channel that comes from a random mix, at strength 1; with more, a mix may be singular
 _MOST_GAMMA: Final = 1.2  # gammas lie between 2 to this power and its inverse, at strength 1
 _MOST_SHADE: Final = 0.9  # of the light that the darkest point of the shade may lose, at strength 1
 
