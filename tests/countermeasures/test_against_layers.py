@@ -10,6 +10,7 @@ from tests.conftest import draw_picture
 from tests.countermeasures.conftest import textured
 from unlearnable import InputError, Key
 from unlearnable.countermeasures import Published, countermeasures, named
+from unlearnable.countermeasures.echo_removal import class_cepstra, find_echo, without_echo
 from unlearnable.countermeasures.tone_matching import colour_maps, matching_curves, shade_gains
 from unlearnable.protections import protections
 
@@ -95,6 +96,7 @@ def test_classes_without_pictures_do_no_harm(published):
     more = Published(published.images, published.labels, 7)
     assert np.array_equal(cleaned("tone-matching", more), cleaned("tone-matching", published))
     assert np.array_equal(cleaned("pattern-removal", more), cleaned("pattern-removal", published))
+    assert np.array_equal(cleaned("echo-removal", more), cleaned("echo-removal", published))
 
 
 def test_tone_matching_takes_what_tells_looks_apart(clean):
@@ -126,6 +128,48 @@ def test_pattern_removal_takes_patches_out_and_leaves_light(clean):
     assert fine[1] < fine[0] / 4
     light = [np.ptp([some[clean.labels == label].mean() for label in range(3)]) for some in (shown.images, images)]
     assert light[1] > 0.9 * light[0] > 40
+
+
+@pytest.fixture(scope="module")
+def varied():
+    """Pictures of three classes with edges at all places, which an echo can be told by."""
+    rng = np.random.default_rng(8)
+    images = np.full((180, 32, 32, 3), 128.0)
+    for image in images:
+        for _ in range(12):
+            (top, left), (height, width) = rng.integers(-6, 32, 2), rng.integers(3, 14, 2)
+            image[max(top, 0) : top + height, max(left, 0) : left + width] = rng.uniform(30, 220, 3)
+    return Published(np.rint(images).astype(np.uint8), np.arange(180) % 3, 3)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.25, 0.4])
+def test_echoes_are_found_where_and_as_strong_as_they_are(varied, strength):
+    echo = protections.create("echo", strength=strength).fit(Names, Key(b"k" * 32))
+    shown = protected(varied, "echo", strength=strength)
+    cepstra = class_cepstra(shown.images, shown.labels, 3)
+    for label in range(3):
+        others = np.delete(cepstra, label, 0).mean(0)
+        *place, relative = find_echo(shown.images[shown.labels == label], cepstra[label], others)
+        assert place == np.floor(echo.displacements[label] / 32 + 0.5).tolist()
+        assert relative == pytest.approx(echo.share / (256 - echo.share), rel=0.2)
+
+
+def test_echo_removal_takes_echoes_off(varied):
+    shown = protected(varied, "echo")
+    before, after = (
+        np.square(images.astype(float) - varied.images).mean()
+        for images in (shown.images, cleaned("echo-removal", shown))
+    )
+    assert after < before / 100
+
+
+def test_a_known_echo_is_undone_exactly(varied):
+    echo = protections.create("echo", strength=0.4).fit(Names, Key(b"k" * 32))
+    shown = protected(varied, "echo", strength=0.4)
+    its = varied.labels == 1
+    down, across = np.floor(echo.displacements[1] / 32 + 0.5).astype(int)
+    undone = without_echo(shown.images[its], down, across, echo.share / (256 - echo.share))
+    assert np.abs(undone - varied.images[its]).max() < 2.6  # what rounding left, up to 1 / (1 - 2 * 0.4) times as much
 
 
 def test_whitening_against_the_formula(published):

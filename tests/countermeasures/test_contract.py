@@ -21,6 +21,7 @@ CASES = [  # a new countermeasure is one row: its name and options that make it 
     ("coin", {}),
     ("color-jitter", {}),
     ("deconvolution", {"steps": 2}),
+    ("echo-removal", {}),
     ("equalize", {}),
     ("gaussian-filter", {}),
     ("gray-world", {}),
@@ -42,7 +43,8 @@ CASES = [  # a new countermeasure is one row: its name and options that make it 
 ]
 AT_TEST = {"autocontrast", "equalize", "gray-world", "grayscale", "local-normalization", "whitening"}
 OF_CLASSES = {  # what these move onto the mean of all is, of one picture, the mean of all
-    *("class-mean-removal", "orthogonal-projection", "pattern-removal", "spectrum-equalization", "tone-matching")
+    *("class-mean-removal", "echo-removal", "orthogonal-projection", "pattern-removal"),
+    *("spectrum-equalization", "tone-matching"),
 }
 COLOUR_ALONE = {"gray-world", "grayscale"}  # these leave grey pictures as they are
 

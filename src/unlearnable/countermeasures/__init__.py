@@ -7,6 +7,7 @@ from unlearnable.countermeasures import class_mean_removal as class_mean_removal
 from unlearnable.countermeasures import coin as coin
 from unlearnable.countermeasures import color_jitter as color_jitter
 from unlearnable.countermeasures import deconvolution as deconvolution
+from unlearnable.countermeasures import echo_removal as echo_removal
 from unlearnable.countermeasures import filters as filters
 from unlearnable.countermeasures import grayscale as grayscale
 from unlearnable.countermeasures import jpeg as jpeg

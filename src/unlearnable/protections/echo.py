@@ -40,7 +40,8 @@ from unlearnable.protections.noise import write_tensors
 
 _FORMAT: Final = "unlearnable-echo-1"
 _SIDE: Final = 1 << 10  # parts of a picture's shorter side that displacements are whole numbers of
-_NEAREST, _FURTHEST = _SIDE // 8, _SIDE // 4
+NEAREST: Final = 1 / 8  # of the shorter side
+FURTHEST: Final = 1 / 4
 _WHOLE: Final = 1 << 8  # of which the echo's share is whole parts
 _STRIP: Final = 1 << 20  # samples that are changed at a time
 _ENOUGH: Final = 1 / 16  # of a grey level: what restoring may leave, before it is rounded
@@ -53,8 +54,8 @@ Displacements = NDArray[np.int64]
 def draw_displacement(stream: Stream) -> Displacements:
     """Draw where an echo lies: (2,), down and to the right, an eighth to a quarter of the shorter side away."""
     while True:
-        displacement = np.floor((2 * stream.uniform(2) - 1) * _FURTHEST).astype(np.int64)
-        if _NEAREST <= math.hypot(*displacement) <= _FURTHEST:
+        displacement = np.floor((2 * stream.uniform(2) - 1) * FURTHEST * _SIDE).astype(np.int64)
+        if NEAREST * _SIDE <= math.hypot(*displacement) <= FURTHEST * _SIDE:
             return displacement
 
 
