@@ -25,14 +25,15 @@ _ALL_SINGLE: Final = (
     *_SINGLE,
     *("gaussian-filter", "median-filter", "bilateral-filter", "color-jitter", "autocontrast"),
     *("gray-world", "resized-crop", "spectrum-equalization", "deconvolution", "ueraser-max"),
-    *("tone-matching", "pattern-removal", "whitening", "local-normalization"),
+    *("tone-matching", "pattern-removal", "whitening", "local-normalization", "echo-removal"),
 )
 _AGAINST_LAYERS: Final = (
     *("tone-matching+coin+jpeg", "tone-matching+grayscale+coin+jpeg", "tone-matching+equalize+coin+jpeg"),
     *("whitening+coin+jpeg", "local-normalization+coin+jpeg", "local-normalization+grayscale+coin+jpeg"),
     *("pattern-removal+coin+jpeg", "pattern-removal+local-normalization+coin+jpeg", "pattern-removal+equalize"),
     *("local-normalization+rsk", "pattern-removal+local-normalization+rsk"),
-    "pattern-removal+local-normalization+rsk+grayscale",
+    *("pattern-removal+local-normalization+rsk+grayscale", "pattern-removal+echo-removal+equalize"),
+    "pattern-removal+echo-removal+local-normalization+rsk+grayscale",
 )
 """What is written against the layers of stacks, together with what breaks a convolution and fine noise."""
 
