@@ -21,6 +21,7 @@ from unlearnable.errors import InputError
 from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections import _bilevel, protections
 from unlearnable.protections._bilevel import Member, UniformNoise, Unperturbed, fit_noise, optimised
+from unlearnable.protections.countered import Countered
 from unlearnable.protections.crop_flip import CropFlip
 from unlearnable.protections.error_maximizing import TAP
 from unlearnable.protections.error_minimizing import EM, REM, SEM
@@ -101,10 +102,11 @@ class Fixed:
         return (images + torch.linspace(-0.02, 0.02, images[0].numel()).reshape(images[0].shape)).clamp(0, 1)
 
 
+@pytest.mark.parametrize("countered", [None, Countered()])
 @pytest.mark.parametrize("per_group", [False, True])
 @pytest.mark.parametrize("ascend", [False, True])
-def test_noise_follows_the_straight_through_gradient(per_group, ascend):
-    """One step against autograd through transformation and range, the disturbance a constant."""
+def test_noise_follows_the_straight_through_gradient(per_group, ascend, countered):
+    """One step against autograd through transformation, what scrapers do and range, the disturbance a constant."""
     torch.manual_seed(0)
     network = Linear()
     images = torch.rand(5, 3, 8, 8, dtype=torch.float64)
@@ -113,7 +115,7 @@ def test_noise_follows_the_straight_through_gradient(per_group, ascend):
     owner = labels if per_group else None
     start = (torch.rand(3 if per_group else 5, 3, 8, 8, dtype=torch.float64) - 0.5) / 16
     transform = CropFlip(padding=2)
-    member = Member(perturb=Fixed(), objective=None, transform=transform, ascend=ascend)
+    member = Member(perturb=Fixed(), objective=None, transform=transform, countered=countered, ascend=ascend)
     made = optimised(
         network,
         images,
@@ -129,14 +131,17 @@ def test_noise_follows_the_straight_through_gradient(per_group, ascend):
     )
     noise = start.clone().requires_grad_()
     views = (images + (noise if owner is None else noise[owner])).clamp(0, 1)
-    crops = transform.draw(15, 8, 8, torch.Generator().manual_seed(3))
-    views = transform.apply(views, crops)
+    chance = torch.Generator().manual_seed(3)
+    views = transform.apply(views, transform.draw(15, 8, 8, chance))
+    if countered:
+        views = countered(views, labels.repeat(3), chance)
     disturbance = (Fixed()(network, views, None, None) - views).detach()
     functional.cross_entropy(network(views + disturbance), labels.repeat(3)).backward()
     sign = 1 if ascend else -1
     wanted = (start + sign * 0.004 * noise.grad.sign()).clamp(-8 / 255, 8 / 255)
     torch.testing.assert_close(made, wanted, rtol=0, atol=1e-15)
-    assert (noise.grad == 0).any()  # beyond the range or outside every cut-out: stays
+    if not countered:  # which spreads what one sample does over all others
+        assert (noise.grad == 0).any()  # beyond the range or outside every cut-out: stays
 
 
 def test_noise_goes_where_finite_differences_point():
@@ -504,6 +509,7 @@ def test_order_of_pictures_and_classes_decides_nothing(key, rng):
         ({"radius": 256}, "a radius from 1 to 127 grey levels .* found 256"),
         ({"inner_radius": 256}, "a radius of the inner perturbation from 0 to 255 grey levels .* found 256"),
         ({"inner_radius": -1}, "found -1"),
+        ({"against": "all"}, "noise against crops or countermeasures.*'all'"),
         ({"preset": "fsat"}, "one of the presets fast, paper, strong, found 'fsat'"),
         ({"steps": 0}, "steps of 1 or more, found 0"),
         ({"batch_size": 2}, "batch_size of 3 or more, found 2"),

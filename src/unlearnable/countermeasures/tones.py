@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from unlearnable.countermeasures.base import Countermeasure, Published, by_pieces, countermeasures
 from unlearnable.errors import expected
 
-_MIDDLE: Final = 127.5  # mean of normalised samples, in grey levels
-_SPREAD: Final = 50.0  # their standard deviation
+MIDDLE: Final = 127.5  # mean of normalised samples, in grey levels
+SPREAD: Final = 50.0  # their standard deviation
 
 
 class _Normalisation(Countermeasure):
@@ -90,9 +90,9 @@ class Whitening(_Normalisation):
             colours -= colours.mean(1, keepdims=True)
             spread = np.matmul(colours.transpose(0, 2, 1), colours) / colours.shape[1]
             values, vectors = np.linalg.eigh(spread)
-            stretch = _SPREAD / np.sqrt(np.maximum(values, 0) + (_SPREAD / 10) ** 2)
+            stretch = SPREAD / np.sqrt(np.maximum(values, 0) + (SPREAD / 10) ** 2)
             white = np.matmul(colours, (vectors * stretch[:, None]) @ vectors.transpose(0, 2, 1))
-            return np.asarray(_MIDDLE + white.reshape(some.shape))
+            return np.asarray(MIDDLE + white.reshape(some.shape))
 
         return by_pieces(change, images)
 
@@ -125,8 +125,8 @@ class LocalNormalization(_Normalisation):
             mean, square = (
                 gaussian_filter(these, self.sigma, axes=(1, 2), mode="nearest") for these in (exact, exact**2)
             )
-            spread = np.sqrt(np.maximum(square - mean**2, 0) + (_SPREAD / 10) ** 2)
-            return np.asarray(_MIDDLE + _SPREAD * (exact - mean) / spread)
+            spread = np.sqrt(np.maximum(square - mean**2, 0) + (SPREAD / 10) ** 2)
+            return np.asarray(MIDDLE + SPREAD * (exact - mean) / spread)
 
         return by_pieces(change, images)
 

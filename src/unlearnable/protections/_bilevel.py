@@ -26,6 +26,7 @@ from unlearnable.attacks.base import cross_entropy, frozen
 from unlearnable.budgets import Linf
 from unlearnable.errors import InputError, expected
 from unlearnable.pictures.dataset import Dataset
+from unlearnable.protections.countered import Countered
 from unlearnable.protections.crop_flip import CropFlip
 from unlearnable.protections.noise import Pattern, check_room
 from unlearnable.protections.settings import RUN, Settings, Status
@@ -85,13 +86,15 @@ class Member:
     """What tells one member of the family from another.
 
     perturb: of the inner batch. objective: the surrogate is trained with; None if it comes trained. transform: what
-    the expectation goes over, and the surrogate is trained under; None for pictures as they are. shift: the noise
-    leads towards the label so many classes on. ascend: it leads away from that label instead.
+    the expectation goes over, and the surrogate is trained under; None for pictures as they are. countered: what
+    scrapers do to what is transformed, before anything perturbs it; None for nothing. shift: the noise leads towards
+    the label so many classes on. ascend: it leads away from that label instead.
     """
 
     perturb: Perturb
     objective: Objective | None
     transform: CropFlip | None
+    countered: Countered | None = None
     shift: int = 0
     ascend: bool = False
 
@@ -124,7 +127,7 @@ def optimised(
     """Descend the cross-entropy of a batch in its noise, over so many sign steps with so many samples each.
 
     The gradient at the transformed and perturbed picture is taken as that at the transformed one, and carried back
-    through transformation and range by hand. The network is as in evaluation, and left as it was.
+    through what scrapers do, transformation and range. The network is as in evaluation, and left as it was.
 
     images: (count, channels, height, width), 0 to 1. start: noise of the same shape; or, with ``owner``, (groups,
     channels, height, width), where picture i shares the noise of group ``owner[i]``.
@@ -173,9 +176,13 @@ def _gradient(
     else:
         crops = member.transform.draw(count * copies, height, width, chance)
         views = member.transform.apply(seen, crops)
+    views = views.detach().requires_grad_()
+    shown = views if member.countered is None else member.countered(views, drawn, chance)
     with autocast(seen.device, precision):
-        views = member.perturb(network, views, drawn, chance).detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(cross_entropy(network(views), drawn).sum(), views)
+        disturbed = member.perturb(network, shown.detach(), drawn, chance).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(cross_entropy(network(disturbed), drawn).sum(), disturbed)
+    if member.countered is not None:
+        (gradient,) = torch.autograd.grad(shown, views, gradient)
     if crops is None or member.transform is None:
         return gradient.reshape(copies, *seen.shape).sum(0)
     return member.transform.adjoint(gradient, crops, count)
@@ -374,6 +381,8 @@ class _Fit:
         views = protected
         if (transform := self.member.transform) is not None:
             views = transform.apply(protected, transform.draw(len(views), views.shape[2], views.shape[3], chance))
+        if (countered := self.member.countered) is not None:
+            views = countered(views, labels, chance)
         for group in optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * rate("step", step, self.steps)
         with autocast(self.place, self.precision):

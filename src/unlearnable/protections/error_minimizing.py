@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 
@@ -231,19 +231,32 @@ class _Robust(AdditiveNoise):
     """What REM and SEM have in common: transformations, and a surrogate that is trained adversarially.
 
     inner_radius: of the perturbation that noise is made to withstand, in grey levels of 255; 0 for none.
+    against: what else it is made to withstand: "crops" as in the papers, or "countermeasures" as well (see
+        :mod:`unlearnable.protections.countered`).
     """
 
     inner_radius: float = 4
+    against: Literal["crops", "countermeasures"] = "crops"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
         _check_levels("radius of the inner perturbation", self.inner_radius, 0, 255)
+        if self.against not in ("crops", "countermeasures"):
+            raise expected("noise against crops or countermeasures", repr(self.against), "say one of the two")
 
     def scaled(self, share: float) -> Self:
         """Return it at a share of both its radii."""
         weaker = super().scaled(share)
         return replace(weaker, inner_radius=round(self.inner_radius * weaker.radius / self.radius, 6))
+
+    def _transformed(self, side: int) -> "dict[str, Any]":
+        """Return what a member is made with whose pictures are transformed, on a canvas of so many pixels."""
+        from unlearnable.protections.countered import Countered
+        from unlearnable.protections.crop_flip import CropFlip
+
+        countered = Countered() if self.against == "countermeasures" else None
+        return {"transform": CropFlip(padding=side // _BORDER), "countered": countered}
 
     def _adversarial(self) -> "Objective":
         from unlearnable.attacks.pgd import PGD
@@ -283,13 +296,12 @@ class REM(_Robust):
         """Return REM: an adversary inside, and one for the surrogate."""
         from unlearnable.attacks.pgd import PGD
         from unlearnable.protections._bilevel import Member, Perturb, Unperturbed
-        from unlearnable.protections.crop_flip import CropFlip
         from unlearnable.training.objectives import Adversarial
 
         objective = self._adversarial()
         adversary = objective.attack if isinstance(objective, Adversarial) else None
         perturb: Perturb = adversary if isinstance(adversary, PGD) else Unperturbed()
-        return Member(perturb=perturb, objective=objective, transform=CropFlip(padding=side // _BORDER))
+        return Member(perturb=perturb, objective=objective, **self._transformed(side))
 
 
 @protections.register("sem")
@@ -300,8 +312,7 @@ class SEM(_Robust):
     def member(self, side: int) -> "Member":
         """Return SEM: chance inside, and an adversary for the surrogate."""
         from unlearnable.protections._bilevel import Member, Perturb, UniformNoise, Unperturbed
-        from unlearnable.protections.crop_flip import CropFlip
 
         budget = Linf.of_255(self.inner_radius) if self.inner_radius else None
         perturb: Perturb = UniformNoise(budget=budget) if budget else Unperturbed()
-        return Member(perturb=perturb, objective=self._adversarial(), transform=CropFlip(padding=side // _BORDER))
+        return Member(perturb=perturb, objective=self._adversarial(), **self._transformed(side))

@@ -1,0 +1,79 @@
+"""What noise is made through, against the countermeasures it stands for."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.countermeasures.conftest import textured
+from unlearnable.countermeasures import Published, named
+from unlearnable.protections.countered import Countered, equalized, grey, normalized
+
+
+def as_batch(images):
+    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2) / 255
+
+
+def as_images(batch):
+    return (255 * batch).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.fixture
+def published(rng):
+    return textured(rng, count=60, height=32, width=28)
+
+
+@pytest.mark.parametrize(("step", "name"), [(grey, "grayscale"), (normalized, "local-normalization")])
+def test_pictures_by_themselves_are_changed_like_by_the_countermeasure(published, step, name):
+    wanted = named(name).at_test(published.images)
+    assert np.abs(as_images(step(as_batch(published.images))) - wanted).max() < 0.6
+    assert np.abs(wanted - published.images.astype(float)).max() > 20
+
+
+def test_grey_pictures_are_grey(rng):
+    batch = as_batch(textured(rng, channels=1).images)
+    assert grey(batch) is batch
+
+
+def test_spectra_are_moved_towards_those_that_the_countermeasure_moves_them_onto(published):
+    filtered = published.images.astype(float)
+    filtered[published.labels == 1] = (filtered + np.roll(filtered, 1, 1))[published.labels == 1] / 2
+    shown = Published(np.rint(filtered).astype(np.uint8), published.labels, 3)
+    wanted = named("spectrum-equalization").clean(shown, np.random.default_rng(0)).astype(float)
+    found = as_images(equalized(as_batch(shown.images), torch.tensor(shown.labels)))
+    change, left = (np.square(some - wanted).mean() for some in (shown.images, found))
+    assert left < change / 5
+
+
+def test_spectra_of_classes_with_a_picture_each_hardly_change(published):
+    batch = as_batch(published.images)
+    few = (equalized(batch, torch.arange(60)) - batch).abs().mean()
+    assert 0 < few < 0.05
+
+
+def test_every_step_is_done_to_half_of_the_pictures_and_gradients_pass():
+    torch.manual_seed(0)
+    batch = torch.rand(400, 3, 16, 16, requires_grad=True)
+    views = Countered()(batch, torch.arange(400) % 4, torch.Generator().manual_seed(1))
+    is_grey = (views.detach() - views.detach().mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-4
+    assert 0.4 < is_grey.float().mean() < 0.6
+    views.square().sum().backward()
+    assert (batch.grad.abs().amax((1, 2, 3)) > 0).all()
+    assert batch.grad.isfinite().all()
+
+
+def test_same_chance_same_views():
+    batch, labels = torch.rand(8, 3, 16, 16), torch.arange(8) % 2
+    one, two, other = (Countered()(batch, labels, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert one.min() >= 0
+    assert one.max() <= 1
+
+
+def test_flat_pictures_give_numbers():
+    flat = torch.full((4, 3, 16, 16), 0.5, requires_grad=True)
+    for seed in range(8):
+        views = Countered()(flat, torch.tensor([0, 0, 1, 1]), torch.Generator().manual_seed(seed))
+        (gradient,) = torch.autograd.grad(views.sum(), flat)
+        assert views.isfinite().all()
+        assert gradient.isfinite().all()
