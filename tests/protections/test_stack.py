@@ -37,7 +37,9 @@ def test_layers_follow_one_another(images, key):
     assert np.array_equal(stacked.apply(images, np.arange(3), IDS), one_by_one)
 
 
-@pytest.mark.parametrize("layers", [*PRESETS.values(), "patches,autoregressive,cuda,tone"])
+@pytest.mark.parametrize(
+    "layers", [*(PRESETS[name] for name in PRESETS if name != "strongest"), "patches,autoregressive,cuda,tone"]
+)
 def test_all_layers_come_off(layers, images, key):
     stacked = Stack(layers=layers).fit(Names, key)
     out, traces = stacked.apply_traced(images, np.arange(3), IDS)
@@ -104,6 +106,10 @@ def test_parameters_name_the_layers_with_all_their_options():
         described = Stack(preset=preset).parameters()
         assert Stack(**described).parameters() == described
         assert described["layers"].count("strength=") == described["layers"].count("tone")
+
+
+def test_the_strongest_preset_alone_needs_a_network():
+    assert [name for name in PRESETS if Stack(preset=name).made] == ["strongest"]
 
 
 def test_options_are_written_as_they_are_read():
