@@ -213,7 +213,7 @@ def test_to_another_process_noise_goes_as_the_name_of_its_file(images, key, tmp_
         ({"layers": "sem:per=pixel"}, "noise per picture or per class"),
         ({"layers": "tone:force=1"}, r"options of tone \(strength, grid, mix, gamma\), found 'force'"),
         ({"layers": "tone:strength=2"}, "a strength"),
-        ({"preset": "strongest"}, "a preset among"),
+        ({"preset": "hard"}, "a preset among"),
         ({"preset": "light", "layers": "cuda"}, "found both"),
     ],
 )
