@@ -30,7 +30,7 @@ class EchoRemoval(Countermeasure):
 
     An echo lies where the class's cepstrum exceeds that of the others by the most, on that side of the two on which the
     pictures left have the sparser edges; it is as strong as it takes for the excess to be gone when it is undone. A
-    class without an echo is changed a little. What leaves the range of grey levels is clipped.
+    class without an echo is changed a little, if it has many pictures. What leaves the range of grey levels is clipped.
     """
 
     name: ClassVar[str] = "echo-removal"
@@ -84,7 +84,7 @@ def find_echo(
     shorter = min(height, width)
     down, across = (np.fft.fftfreq(length, 1 / length).astype(int) for length in (height, width))
     far = np.hypot(down[:, None], across) / shorter
-    near_enough = (far > NEAREST - 1 / shorter) & (far < FURTHEST + 1 / shorter)
+    near_enough = (far > max(0, NEAREST - 1 / shorter)) & (far < FURTHEST + 1 / shorter)
     row, column = np.unravel_index(np.where(near_enough, own - others, -np.inf).argmax(), own.shape)
     place = int(down[row]), int(across[column])
 

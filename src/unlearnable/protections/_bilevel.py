@@ -126,7 +126,7 @@ def optimised(
 ) -> Tensor:
     """Descend the cross-entropy of a batch in its noise, over so many sign steps with so many samples each.
 
-    The gradient at the transformed and perturbed picture is taken as that at the transformed one, and carried back
+    The gradient at the transformed and perturbed picture is taken as that at what it perturbs, and carried back
     through what scrapers do, transformation and range. The network is as in evaluation, and left as it was.
 
     images: (count, channels, height, width), 0 to 1. start: noise of the same shape; or, with ``owner``, (groups,
@@ -336,6 +336,9 @@ class _Fit:
 
     def _about(self) -> dict[str, Any]:
         """Describe all that decides the run, in JSON's values. The seed shows as a digest: it is a secret."""
+        member = described(self.member)
+        if member["countered"] is None:
+            del member["countered"]  # runs of before there was such a thing go on
         ids = json.dumps([self.dataset.ids[place] for place in self.order.tolist()])
         return {
             "seed": hashlib.sha256(f"noise {self.seed}".encode()).hexdigest()[:16],
@@ -345,7 +348,7 @@ class _Fit:
             "pictures": self.dataset.fingerprint(),
             "ids": hashlib.sha256(ids.encode()).hexdigest(),
             **{name: value for name, value in vars(self.settings).items() if name != "model"},
-            **{f"member_{name}": value for name, value in described(self.member).items()},
+            **{f"member_{name}": value for name, value in member.items()},
         }
 
     def _one(
@@ -360,7 +363,10 @@ class _Fit:
                 check_learned(float(snapshot.totals[0]), self.guessing, step + 1)
         elif step < self.steps + self.batches:
             number = step - self.steps
-            index = torch.arange(len(self.order)).tensor_split(self.batches)[number]
+            places = torch.arange(len(self.order))
+            if self.member.countered is not None:  # in folders the pictures of a class follow one another
+                places = torch.randperm(len(self.order), generator=generator("cpu", self.seed, "last pass"))
+            index = places.tensor_split(self.batches)[number]
             noise = self._noise(model, *self._batch(index), held, "last pass", number)
             if not self.per_class:
                 patterns[index.numpy()] = _whole(noise, self.levels)
