@@ -550,3 +550,30 @@ def test_noise_of_what_comes_later_is_its_class(key):
     assert isinstance(noise, Noise)
     out = noise.apply(DATA.images[:1], DATA.labels[:1], ["new"])
     assert np.array_equal(out[0], (DATA.images[0] + noise.by_class[0].astype(int)).clip(0, 255))
+
+
+@pytest.mark.parametrize("kind", [SEM, REM])
+def test_noise_against_countermeasures_is_made_through_them(kind):
+    member = kind(against="countermeasures").member(32)
+    assert member.countered == Countered()
+    assert kind().member(32).countered is None
+    crops, countered, again = (
+        fitted(kind, inner={"against": against}) for against in ("crops", "countermeasures", "countermeasures")
+    )
+    assert not np.array_equal(crops.patterns, countered.patterns)
+    assert not torch.equal(weights(crops.model), weights(countered.model))
+    assert np.array_equal(countered.patterns, again.patterns)
+    assert countered.gradients == crops.gradients
+
+
+def test_runs_and_descriptions_of_before_there_was_a_choice_hold(tmp_path, key):
+    assert "against" not in SEM(**SURE).parameters()
+    assert SEM(**SURE, against="countermeasures").parameters()["against"] == "countermeasures"
+    state = tmp_path / "run"
+    made = SEM(**SURE).fit(DATA, key, state=state)
+    options = json.loads((state / "options.json").read_text())
+    del options["against"]
+    (state / "options.json").write_text(json.dumps(options))
+    assert np.array_equal(SEM(**SURE).fit(DATA, key, state=state).patterns, made.patterns)
+    with pytest.raises(InputError, match=r"against crops.*found against countermeasures"):
+        SEM(**SURE, against="countermeasures").fit(DATA, key, state=state)

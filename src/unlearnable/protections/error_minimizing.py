@@ -164,7 +164,7 @@ class AdditiveNoise(Layer):
         options = {
             "method": type(self).__name__,
             "key": key.check_value,
-            **self.parameters(),
+            **asdict(self),
             "size": data.images.shape[1],
             "pictures": f"{len(data)} with digest {digest[:12]}",
         }
@@ -178,7 +178,7 @@ class AdditiveNoise(Layer):
                 state.mkdir(parents=True, mode=0o700)
             publish(json.dumps(options).encode(), path.with_name(path.name + ".partial"), path)
             return
-        found = json.loads(path.read_bytes())
+        found = {"against": "crops"} | json.loads(path.read_bytes())  # as all runs were before there was a choice
         if other := [name for name in options if found.get(name) != options[name]]:
             name = other[0]
             raise expected(
@@ -244,6 +244,13 @@ class _Robust(AdditiveNoise):
         _check_levels("radius of the inner perturbation", self.inner_radius, 0, 255)
         if self.against not in ("crops", "countermeasures"):
             raise expected("noise against crops or countermeasures", repr(self.against), "say one of the two")
+
+    def parameters(self) -> dict[str, int | float | str | None]:
+        """Return every field, but for what a method is made against where that is as in the papers.
+
+        So what was made before there was a choice is described as it was.
+        """
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("against", "crops")}
 
     def scaled(self, share: float) -> Self:
         """Return it at a share of both its radii."""
