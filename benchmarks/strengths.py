@@ -41,10 +41,12 @@ WAYS: Final = (
     "pattern-removal+local-normalization+rsk+grayscale",
     "pattern-removal+whitening+local-normalization+rsk",
     "pattern-removal+local-normalization+tone-matching+rsk",
+    "pattern-removal+local-normalization+spectrum-equalization+grayscale",
+    "local-normalization+spectrum-equalization+grayscale+jpeg",
     "adversarial:budget=4/255,steps=5",
 )
-"""What breaks one layer or another, as the audit has found: countermeasures, of which the last seven are for those who
-know of patches and the last three of mixes of channels as well, and a recipe."""
+"""What breaks one layer or another, as the audit has found: countermeasures, some of them for those who know of patches
+or of mixes of channels, and a recipe."""
 
 STACKS: Final = (
     "cuda:aligned=1",

@@ -20,6 +20,7 @@ CASES = [  # a new countermeasure is one row: its name and options that make it 
     ("class-mean-removal", {}),
     ("coin", {}),
     ("color-jitter", {}),
+    ("d-vae", {"epochs": 1}),
     ("deconvolution", {"steps": 2}),
     ("echo-removal", {}),
     ("equalize", {}),

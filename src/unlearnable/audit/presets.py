@@ -26,6 +26,7 @@ _ALL_SINGLE: Final = (
     *("gaussian-filter", "median-filter", "bilateral-filter", "color-jitter", "autocontrast"),
     *("gray-world", "resized-crop", "spectrum-equalization", "deconvolution", "ueraser-max"),
     *("tone-matching", "pattern-removal", "whitening", "local-normalization", "echo-removal"),
+    "d-vae",
 )
 _AGAINST_LAYERS: Final = (
     *("tone-matching+coin+jpeg", "tone-matching+grayscale+coin+jpeg", "tone-matching+equalize+coin+jpeg"),
@@ -34,6 +35,8 @@ _AGAINST_LAYERS: Final = (
     *("local-normalization+rsk", "pattern-removal+local-normalization+rsk"),
     *("pattern-removal+local-normalization+rsk+grayscale", "pattern-removal+echo-removal+equalize"),
     "pattern-removal+echo-removal+local-normalization+rsk+grayscale",
+    "pattern-removal+local-normalization+spectrum-equalization+grayscale",
+    "local-normalization+spectrum-equalization+grayscale+jpeg",
 )
 """What is written against the layers of stacks, together with what breaks a convolution and fine noise."""
 
@@ -60,7 +63,8 @@ PROMISING: Final = (
 STRONG: Final = (
     *("grayscale+equalize+coin+jpeg", "pattern-removal+local-normalization+rsk+grayscale", "coin+jpeg"),
     *("pattern-removal+local-normalization+rsk", "local-normalization+rsk", "pattern-removal+equalize", "rsk+equalize"),
-    *("equalize+coin+jpeg", "grayscale+coin+jpeg", "rsk+jpeg"),
+    *("local-normalization+spectrum-equalization+grayscale+jpeg", "equalize+coin+jpeg", "grayscale+coin+jpeg"),
+    "rsk+jpeg",
 )
 """Compositions that protections of one kind or of several fell to: a search tries them before it makes its own."""
 
@@ -70,6 +74,7 @@ _FULL: Final = (
     *_recipes(*(f"adversarial:budget={budget}" for budget in ("8/255", "16/255", "l2:0.25", "l2:0.5", "l2:0.75"))),
     *_plainly(*_ALL_SINGLE, *_TOGETHER, *_AGAINST_LAYERS),
     *(Attempt(name, AT) for name in ("grayscale", "jpeg", "coin", "coin+jpeg", "grayscale+coin+jpeg")),
+    *(Attempt(name, AT) for name in ("equalize", "local-normalization")),
 )
 _MIXED: Final = (PLAIN, Attempt("none", AT), Attempt("coin+jpeg", PLAIN.recipe))
 

@@ -6,6 +6,7 @@ from unlearnable.countermeasures import blur as blur
 from unlearnable.countermeasures import class_mean_removal as class_mean_removal
 from unlearnable.countermeasures import coin as coin
 from unlearnable.countermeasures import color_jitter as color_jitter
+from unlearnable.countermeasures import d_vae as d_vae
 from unlearnable.countermeasures import deconvolution as deconvolution
 from unlearnable.countermeasures import echo_removal as echo_removal
 from unlearnable.countermeasures import filters as filters

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlearnable.countermeasures.base import BatchChange, Countermeasure, countermeasures
@@ -56,7 +55,8 @@ def sharpen(images: Tensor, taps: Tensor) -> Tensor:
     The published code loses a pixel at each border and pads again when it crops; here borders are repeated instead.
     """
     height, width = images.shape[2:]
-    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    padded = torch.cat([images[:, :, :1], images, images[:, :, -1:]], 2)  # F.pad's gradients add in any order
+    padded = torch.cat([padded[..., :1], padded, padded[..., -1:]], 3)
     places = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
     views = [padded[:, :, y : y + height, x : x + width] for y, x in places]
     weights = taps[:, :, None, None, None].unbind(1)
