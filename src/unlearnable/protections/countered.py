@@ -25,7 +25,7 @@ _CHANCE: Final = 0.5  # of each step, by itself
 
 @dataclass(frozen=True)
 class Countered:
-    """A distribution of scrapers: each does some of it, in the order grey, light, spectra, low frequencies.
+    """A distribution of scrapers: each does some of it, in the order grey, light, spectra, and sharp low frequencies.
 
     Pictures differ in what is done to them, but for the spectra, which are those of all pictures of a batch or of none.
     """
