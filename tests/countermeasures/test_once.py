@@ -174,17 +174,26 @@ def test_projection_removes_additive_noise_of_a_class(rng):
     assert separable(out, labels, 3) < separable(marked.images, labels, 3) - 0.3
 
 
-def test_an_autoencoder_takes_out_what_the_class_tells(rng):
+def test_autoencoders_take_out_noise_of_a_class_and_leave_the_picture(rng):
     clean = textured(rng, count=144, height=10, width=11).images
     labels = np.arange(144) % 3
     noise = rng.choice([-12, 12], (3, 10, 11, 3))
     marked = Published(np.clip(clean + noise[labels], 0, 255).astype(np.uint8), labels, 3)
-    network = disentangling_network(marked.images, labels, 3, 1.0, 40, 0)
+    network = disentangling_network(marked.images, labels, 3, 1.0, 40, 0).cpu()
     found = network(*as_batch(marked)).perturbation.detach().permute(0, 2, 3, 1).numpy()
     assert np.corrcoef(found.ravel(), noise[labels].ravel())[0, 1] > 0.6
     out = named("d-vae-16").clean(marked, np.random.default_rng(0))
     assert separable(marked.images, labels, 3) >= 0.9
     assert separable(out, labels, 3) < separable(marked.images, labels, 3) - 0.4
+    away, flat = (np.square(some - clean.astype(float)).mean() for some in (out, clean.mean((1, 2), keepdims=True)))
+    assert away < flat / 2
+
+
+def test_autoencoders_are_the_same_each_time_on_two_threads(rng):
+    torch.set_num_threads(2)
+    published = textured(rng, count=64, height=32, width=32)
+    one, two = (named("d-vae-1").clean(published, np.random.default_rng(0)) for _ in range(2))
+    assert np.array_equal(one, two)
 
 
 def test_the_rate_of_an_autoencoder_is_the_divergence_of_its_codes(published):

@@ -51,35 +51,32 @@ def test_spectra_of_classes_with_a_picture_each_hardly_change(published):
     assert 0 < few < 0.05
 
 
-def test_grey_light_and_low_frequencies_are_each_done_to_half_of_the_pictures_and_gradients_pass():
+def test_each_step_is_done_to_the_pictures_that_chance_chooses_and_gradients_pass():
     torch.manual_seed(0)
     batch = (0.2 + 0.2 * torch.rand(400, 3, 16, 16)).requires_grad_()
     views = Countered()(batch, torch.arange(400) % 4, torch.Generator().manual_seed(1))
     seen = views.detach()
     is_grey = (seen - seen.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-4
-    is_normal = seen.mean((1, 2, 3)) > 0.4  # 0.3 before, and 0.5 after
+    is_normal = seen.mean((1, 2, 3)) > 0.4  # 0.3 before and 0.5 after, but for what random sharpening makes of them
     is_low = (low_pass(seen.clone(), 0.3) - seen).abs().amax((1, 2, 3)) < 1e-4
-    for done in (is_grey, is_normal, is_low):
-        assert 0.4 < done.float().mean() < 0.6
-    for one, other in ((is_grey, is_normal), (is_grey, is_low), (is_normal, is_low)):
-        assert 0.15 < (one & other).float().mean() < 0.35  # each by itself
+    chosen = torch.rand(3, 400, 1, 1, 1, generator=torch.Generator().manual_seed(1)).flatten(1) < 0.5
+    assert torch.equal(is_grey, chosen[0])
+    assert (is_normal == chosen[1]).float().mean() > 0.96
+    assert torch.equal(is_low, chosen[2])
     views.square().sum().backward()
     assert (batch.grad.abs().amax((1, 2, 3)) > 0).all()
     assert batch.grad.isfinite().all()
 
 
-def test_spectra_are_those_of_all_in_half_of_the_batches():
+def test_spectra_are_moved_in_half_of_the_batches():
     torch.manual_seed(0)
     labels = torch.arange(200) % 2
     batch = 0.5 + torch.tensor([0.05, 0.15])[labels][:, None, None, None] * torch.randn(200, 1, 16, 16)
 
-    def ratio(seed):
-        views = Countered()(batch, labels, torch.Generator().manual_seed(seed))
-        spreads = views.std((1, 2, 3))
-        return spreads[labels == 1].median() / spreads[labels == 0].median()
+    def untouched(seed):
+        return (Countered()(batch, labels, torch.Generator().manual_seed(seed)) == batch).flatten(1).all(1).any()
 
-    moved = [ratio(seed) < 1.7 for seed in range(40)]  # 3 at first
-    assert 12 <= sum(moved) <= 28
+    assert 12 <= sum(untouched(seed) for seed in range(40)) <= 28  # where spectra are moved, those of all are
 
 
 def test_same_chance_same_views():

@@ -39,8 +39,8 @@ def test_layers_follow_one_another(images, key):
 
 @pytest.mark.parametrize("layers", [*PRESETS.values(), "patches,autoregressive,cuda,tone"])
 def test_all_layers_come_off(layers, images, key, rng):
-    patterns = rng.choice(np.array([-8, 8], np.int8), images.shape)
-    noise = Noise(Names.class_names, IDS, patterns, patterns, radius=8, method="SEM") if "sem" in layers else None
+    patterns = rng.choice(np.array([-14, 14], np.int8), images.shape)
+    noise = Noise(Names.class_names, IDS, patterns, patterns, radius=14, method="SEM") if "sem" in layers else None
     stacked = Stack(layers=layers).fit(Names, key, noise=noise)
     out, traces = stacked.apply_traced(images, np.arange(3), IDS)
     back = stacked.restore(out, np.arange(3), IDS, traces)

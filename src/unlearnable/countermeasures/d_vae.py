@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unlearnable.countermeasures.base import Countermeasure, Published, countermeasures
+from unlearnable.countermeasures.base import Countermeasure, Published, countermeasures, pieces
 from unlearnable.errors import expected
 from unlearnable.training.chance import derived, generator, seeded
 from unlearnable.training.precision import autocast, default_device
@@ -43,6 +43,8 @@ class DisentanglingAutoencoder(Countermeasure):
     on what that leaves, may keep more; its prediction is subtracted as well, and its outline of the rest is the result.
 
     epochs: passes of each training over the pictures.
+
+    Raises FloatingPointError where a training diverges.
     """
 
     name: ClassVar[str] = "d-vae"
@@ -77,8 +79,8 @@ class Parts(NamedTuple):
 class DisentanglingNetwork(nn.Module):
     """An encoder to a Gaussian code for each 2 x 2 pixels, and two decoders of it, one of which knows the class.
 
-    size: (height, width). The paper's is made of the parts of a ResNet-18; this one is smaller, of the same form, and
-    trained with a lower learning rate in smaller batches.
+    size: (height, width). The paper's is larger, made of the parts of a ResNet-18; what else is different is told in
+    ``docs/countermeasures.md``.
     """
 
     def __init__(self, classes: int, channels: int, size: tuple[int, int]) -> None:
@@ -99,7 +101,9 @@ class DisentanglingNetwork(nn.Module):
         if chance is not None:
             normal = torch.randn(code.shape, generator=chance, device=code.device)
             code = code + normal * (0.5 * log_variance).exp()
-        told = torch.cat([code, self.embedding[labels]], 1)
+        chosen = F.one_hot(labels, len(self.embedding)).to(code)  # gradients of an index may add in any order
+        of_class = (chosen @ self.embedding.flatten(1)).reshape(-1, *self.embedding.shape[1:])
+        told = torch.cat([code, of_class], 1)
         outline, perturbation = (
             F.pixel_shuffle(part.float(), 2)[:, :, :height, :width]
             for part in (self.outline(code), self.perturbation(told))
@@ -125,7 +129,7 @@ class _Convolutions(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.plain = nn.Conv2d(inputs, outputs, 3, padding=1)
-        last = nn.Conv2d(_WIDTH, outputs, 3, padding=1)
+        last = nn.Conv2d(_WIDTH, outputs, 3, padding=1, bias=False)
         nn.init.zeros_(last.weight)
         self.deep = nn.Sequential(nn.Conv2d(inputs, _WIDTH, 3, padding=1), nn.ReLU(), _Residual(), _Residual(), last)
 
@@ -167,6 +171,8 @@ def disentangling_network(
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
             optimizer.step()
+            if number == batches - 1 and not loss.isfinite():
+                raise FloatingPointError(f"the loss of d-vae is {loss.item():g} after epoch {epoch + 1}")
     return network.eval()
 
 
@@ -179,10 +185,9 @@ def _through(
     """Make pictures of pictures and what the network takes them apart into; rounded and clipped."""
     place = torch.device(default_device())
     out = np.empty_like(images)
-    for start in range(0, len(images), _BATCH):
-        part = slice(start, start + _BATCH)
+    for part in pieces(images):
         batch = torch.from_numpy(images[part].copy()).to(place).permute(0, 3, 1, 2) / 255
-        with torch.no_grad(), autocast(place, "auto"):
+        with torch.no_grad():
             parts = network(batch, torch.from_numpy(labels[part].astype(np.int64)).to(place))
         changed = (255 * made(batch, parts)).round().clamp(0, 255)
         out[part] = changed.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()

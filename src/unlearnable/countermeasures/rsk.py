@@ -55,7 +55,7 @@ def sharpen(images: Tensor, taps: Tensor) -> Tensor:
     The published code loses a pixel at each border and pads again when it crops; here borders are repeated instead.
     """
     height, width = images.shape[2:]
-    padded = torch.cat([images[:, :, :1], images, images[:, :, -1:]], 2)  # F.pad's gradients add in any order
+    padded = torch.cat([images[:, :, :1], images, images[:, :, -1:]], 2)  # F.pad's gradients add in any order on a GPU
     padded = torch.cat([padded[..., :1], padded, padded[..., -1:]], 3)
     places = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
     views = [padded[:, :, y : y + height, x : x + width] for y, x in places]
