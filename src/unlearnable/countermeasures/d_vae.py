@@ -26,7 +26,7 @@ from unlearnable.training.schedule import rate
 _RATES: Final = (1.0, 3.0)  # nats a pixel that the two networks may keep
 _RATE_WEIGHT: Final = 0.01
 _LOUDEST: Final = 0.002  # mean square, on the 0 to 1 scale, that what is predicted from the class may have at no cost
-_LEARNING_RATE: Final = 0.002  # of Adam; the paper's 0.005 does worse with these smaller networks
+_LEARNING_RATE: Final = 0.002  # of Adam
 _CLIP: Final = 5.0  # norm of the gradient
 _BATCH: Final = 32
 _WIDTH: Final = 32
