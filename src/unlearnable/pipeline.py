@@ -402,7 +402,7 @@ def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tupl
             and outcome.trace is not None
             and not codec.keeps_all(picture, pixels, context.format)
         ):
-            all_three = picture.pixels, pixels, codec.decode(data).pixels
+            all_three = picture.pixels, pixels, *codec.stored(picture, pixels, data, context.format, context.quality)
             trace = context.perturbation.traced_in_loss(outcome.trace, *all_three, job.label, job.row.id)
             outcome = replace(outcome, trace=trace)
     except codec.PictureError as error:

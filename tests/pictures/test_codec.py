@@ -85,6 +85,32 @@ def test_what_keeps_every_sample_is_known(kind, dtype, shape, rng):
         assert codec.keeps_all(picture, other, to) == same
 
 
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("quality", [None, 30])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_part_of_a_jpeg_is_read_again_as_it_is_in_the_whole(mode, quality, subsampling, rng):
+    shape = {"RGB": (301, 460, 3), "L": (460, 301), "CMYK": (301, 460, 4)}[mode]
+    data = saved(
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8), mode), "JPEG", quality=95, subsampling=subsampling
+    )
+    picture = decode(data)
+    written = encode(picture, picture.pixels, "keep", quality)
+    samples, part = codec.stored(picture, picture.pixels, written, "keep", quality)
+    whole = decode(written).pixels[part]
+    assert samples.shape == whole.shape == (128, 128, picture.pixels.shape[2])
+    assert np.array_equal(samples[2:-2, 2:-2], whole[2:-2, 2:-2])
+    assert not np.array_equal(samples, picture.pixels[part])
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("PNG", (301, 460, 3)), ("JPEG", (256, 256, 3)), ("GIF", (301, 460, 3))])
+def test_other_pictures_are_read_again_as_a_whole(kind, shape, rng):
+    picture = decode(saved(Image.fromarray(rng.integers(0, 256, shape, np.uint8)), kind))
+    written = encode(picture, picture.pixels, "keep", None)
+    samples, part = codec.stored(picture, picture.pixels, written, "keep", None)
+    assert np.array_equal(samples, decode(written).pixels)
+    assert picture.pixels[part].shape == picture.pixels.shape
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_metadata_survives(kind, rng):
     options = {"exif": exif(), "icc_profile": ICC} | ({"dpi": (300, 300)} if kind != "WEBP" else {})

@@ -9,6 +9,9 @@ from PIL import Image
 Samples = NDArray[np.unsignedinteger[Any]]
 """(..., height, width, 1, 3 or 4) uint8 or uint16; four channels are inverted CMYK."""
 
+Part = tuple[slice, slice]
+"""Rows and columns of a picture."""
+
 _ORIENTATION: Final = 0x0112
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlearnable.keys import Key
+from unlearnable.pictures.samples import Part
 from unlearnable.registry import Registry
 from unlearnable.workers import cores
 
@@ -67,12 +68,12 @@ class Perturbation(ABC):
         return False
 
     def traced_in_loss(
-        self, trace: Trace, original: Images, protected: Images, stored: Images, label: int, id_: str
+        self, trace: Trace, original: Images, protected: Images, stored: Images, part: Part, label: int, id_: str
     ) -> Trace:
         """Return the trace of a picture that was stored with loss: of noise it tells the share that is left.
 
-        original, protected, stored: (height, width, channels); the last one, as it is read again, may have other
-        channels or fewer bits.
+        original, protected: (height, width, channels). stored: what is read again of the rows and columns of ``part``;
+        it may have other channels or fewer bits.
         """
         return trace
 

@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from unlearnable.compiled import compiled
 from unlearnable.errors import expected
 from unlearnable.pictures.destination import writing
-from unlearnable.pictures.samples import eight_bit
+from unlearnable.pictures.samples import Part, eight_bit
 from unlearnable.protections.base import ROUNDING, Images, Labels, Perturbation, Trace, Traces, check_images
 
 _FORMAT: Final = "unlearnable-noise-1"
 _CHUNK: Final = 1 << 24  # bytes that are copied at a time
+_RUN: Final = 128  # samples that are looked through at a time
 _KINDS: Final = {"int8": "I8", "uint8": "U8", "int64": "I64", "float32": "F32", "float64": "F64"}  # of safetensors
 
 Pattern = NDArray[np.int8]
@@ -123,9 +124,16 @@ class Noise(Perturbation):
             out[n] = before
         return out
 
-    def before(self, protected: Images, label: int, id_: str, trace: Trace) -> Images:
-        """Return a picture, (height, width, channels), as it was before :meth:`apply_traced` gave it and its trace."""
-        return _removed(protected, self._carried(label, id_, protected.shape), trace)[0]
+    def before(self, protected: Images, label: int, id_: str, part: Part) -> Images:
+        """Return a part of a picture, (height, width, channels), as it was without noise.
+
+        Samples at an end of the range, which may have been cut off, are returned as they are.
+        """
+        full = int(np.iinfo(protected.dtype).max)
+        levels = self._carried(label, id_, protected.shape)[part].astype(np.int32) * (full // 255)
+        stored = protected[part]
+        before: Images = np.where((stored == 0) | (stored == full), stored, stored - levels).astype(stored.dtype)
+        return before
 
     @property
     def adds_noise(self) -> bool:
@@ -133,10 +141,10 @@ class Noise(Perturbation):
         return True
 
     def traced_in_loss(
-        self, trace: Trace, original: Images, protected: Images, stored: Images, label: int, id_: str
+        self, trace: Trace, original: Images, protected: Images, stored: Images, part: Part, label: int, id_: str
     ) -> Trace:
         """Return the share of the noise that is left."""
-        return share_left(original, protected, stored)
+        return share_left(original[part], protected[part], stored)
 
     def noise_left(self, trace: Trace) -> float | None:
         """Return the trace, if it is such a share."""
@@ -326,20 +334,27 @@ def _added(image: Images, pattern: Pattern) -> tuple[Images, bytes]:
     count = add(
         np.ascontiguousarray(image).reshape(-1), noise.reshape(-1), full // 255, full, out.reshape(-1), distance
     )
-    # Level 9 takes several times as long.
-    return out, zlib.compress(distance[:count].astype("<u2").tobytes(), 6) if count else b""
+    # Level 6 takes eight times as long, for 16 % fewer bytes.
+    return out, zlib.compress(distance[:count].astype("<u2").tobytes(), 1) if count else b""
 
 
 def _add(image: Images, noise: Pattern, scale: int, full: int, out: NDArray[Any], distance: NDArray[np.uint16]) -> int:
-    """Add flat noise to a flat picture; put down the distances of those that may have been cut off."""
-    count = 0
+    """Add flat noise to a flat picture; put down the distances of those that may have been cut off.
+
+    They are looked for in those runs alone that reach an end of the range: the rest goes through whole vectors.
+    """
     for i in range(image.shape[0]):
-        before, level = int(image[i]), int(noise[i]) * scale
-        after = min(max(before + level, 0), full)
-        out[i] = after
-        if (after == 0 and level < 0) or (after == full and level > 0):
-            distance[count] = abs(before - after)
-            count += 1
+        out[i] = min(max(np.int64(image[i]) + np.int64(noise[i]) * scale, 0), full)
+    count = 0
+    for start in range(0, image.shape[0], _RUN):
+        least, most = out[start], out[start]
+        for after in out[start : start + _RUN]:
+            least, most = min(least, after), max(most, after)
+        if least == 0 or most == full:
+            for i in range(start, min(start + _RUN, image.shape[0])):
+                if (out[i] == 0 and noise[i] < 0) or (out[i] == full and noise[i] > 0):
+                    distance[count] = abs(np.int64(image[i]) - np.int64(out[i]))
+                    count += 1
     return count
 
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from unlearnable.errors import expected
 from unlearnable.keys import Key
 from unlearnable.pictures.destination import writing
+from unlearnable.pictures.samples import Part
 from unlearnable.protections.autoregressive import AutoregressiveNoise
 from unlearnable.protections.base import (
     ROUNDING,
@@ -292,7 +293,7 @@ class Stacked(Perturbation):
         return any(layer.adds_noise for _, layer in self.layers)
 
     def traced_in_loss(
-        self, trace: Trace, original: Images, protected: Images, stored: Images, label: int, id_: str
+        self, trace: Trace, original: Images, protected: Images, stored: Images, part: Part, label: int, id_: str
     ) -> Trace:
         """Return the traces of all layers, that of a layer of noise being the share that is left of what it changes."""
         assert isinstance(trace, bytes)  # noqa: S101 - for the type checker
@@ -300,10 +301,10 @@ class Stacked(Perturbation):
         for place, (_, layer) in enumerate(self.layers):
             if isinstance(layer, Noise):
                 if place == len(self.layers) - 1:
-                    without = layer.before(protected, label, id_, traces[place])
+                    without = layer.before(protected, label, id_, part)
                 else:
-                    without = self._without(place, original, label, id_)
-                traces[place] = share_left(without, protected, stored)
+                    without = self._without(place, original, label, id_)[part]
+                traces[place] = share_left(without, protected[part], stored)
         return _packed(traces)
 
     def _without(self, place: int, image: Images, label: int, id_: str) -> Images:
