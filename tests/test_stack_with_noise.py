@@ -152,6 +152,8 @@ def test_noise_of_an_earlier_run_and_pictures_that_come_later(album, tmp_path, k
     unlearnable.unlock(tmp_path / "again", tmp_path / "back", key=key, workers=0)
     with pytest.raises(InputError, match="expected noise of SEM of radius 5, found SEM of radius 8"):
         protect(album, tmp_path / "x", key, LAYERS + ":radius=5", noise=report.noise)
+    with pytest.raises(InputError, match="expected strengths that fit a noise file, as it is, found a quality budget"):
+        protect(album, tmp_path / "x", key, noise=report.noise, options={"layers": LAYERS, "min_ssim": 0.9})
     with pytest.raises(InputError, match="expected a method that makes noise, with a noise file, found stack without"):
         protect(album, tmp_path / "x", key, "cuda,tone", noise=report.noise)
     with pytest.raises(InputError, match=r"the options of the run that .* found layers"):
@@ -207,7 +209,7 @@ def test_a_budget_is_met_with_random_signs_in_the_place_of_noise(album, tmp_path
     assert np.median(list(qualities(found, ["min_ssim"], ["cat", "dog"], key, sample, 16))) >= 0.8
     again = protect(album, tmp_path / "out", key, options=options, budget_progress=pytest.fail)
     assert again.parameters == report.parameters
-    with pytest.raises(InputError, match=r"found 0.\d+ at best: ask for less, or leave out sem"):
+    with pytest.raises(InputError, match=r"found 0.\d+ at best: ask for less .*without sem"):
         protect(album, tmp_path / "x", key, options={"layers": f"tone:strength=0.01,sem{TINY}", "min_ssim": 0.99999})
 
 

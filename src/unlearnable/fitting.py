@@ -257,7 +257,11 @@ def _fitting(noise: Noise, method: AdditiveNoise, names: Sequence[str]) -> Noise
         for kind, radius in ((type(method).__name__, int(method.radius)), (noise.method, noise.radius))
     )
     if wanted != found:
-        raise expected(f"noise of {wanted}", f"{found} in {noise.path}", "say its --method and --radius")
+        raise expected(
+            f"noise of {wanted}",
+            f"{found} in {noise.path}",
+            "name its method and radius: --radius, or sem:radius=8 in --layers",
+        )
     if more := [name for name in names if name not in noise.class_names]:
         wanted = f"pictures of the {len(noise.class_names)} classes that {noise.path} was made for"
         raise expected(wanted, f"others too ({more[0]!r})", "protect those into a destination of their own")

@@ -39,7 +39,8 @@ from unlearnable.settling import settled
 from unlearnable.workers import Lost, Pool, cores
 
 _SAMPLES: Final = 256  # of each original that the manifest keeps, to measure by how well it comes back
-_COLOUR_EVERY: Final = 16  # of how many pictures one has its colours compared, which takes long beside the rest
+_COLOURS: Final = 32  # pictures at least, if there are as many, that have their colours compared, which takes long
+_COLOUR_EVERY: Final = 16  # of how many pictures one has, at least
 _FAILURES: Final = 20  # that a report names; the manifest has them all
 _COMMIT_SECONDS: Final = 0.5  # of work that kill -9 can lose
 _LOSSLESS: Final = 99.0  # dB, of a picture whose samples all came back
@@ -205,7 +206,9 @@ def protect(
                 book.choose(chosen)
             if made_noise(protection) is not None:
                 perturbation = files.keep(perturbation)
-        run = _Protecting(book, _Context(perturbation, format, quality, str(partial)), progress, strict=strict)
+        colour_every = min(_COLOUR_EVERY, max(1, book.total() // _COLOURS))
+        context = _Context(perturbation, format, quality, str(partial), colour_every)
+        run = _Protecting(book, context, progress, strict=strict)
         with Pool(_protect_one, run.context, cores() if workers is None else workers) as pool:
             if isinstance(pictures, Folder):
                 paths = lambda row: (os.path.join(source, row.id), os.path.join(destination, row.output))  # noqa: E731
@@ -260,6 +263,9 @@ def _created(method: str, options: Mapping[str, Any], key: Key | ReferenceSeed, 
         found = method if not isinstance(protection, Stack) else f"{method} without a layer of it"
         remedy = "say --method, or leave --noise out"
         raise expected("a method that makes noise, with a noise file", found, remedy)
+    if noise is not None and isinstance(protection, Stack) and protection.budget:
+        remedy = "name --layers at their strengths, such as tone:strength=0.3,sem:radius=8, or leave --noise out"
+        raise expected("strengths that fit a noise file, as it is", "a quality budget, which changes them", remedy)
     return protection
 
 
@@ -354,12 +360,13 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Context:
-    """What all pictures of a run have in common."""
+    """What all pictures of a run have in common. colour_every: one picture in so many has its colours compared."""
 
     perturbation: Perturbation
     format: codec.Format
     quality: int | None
     partial: str
+    colour_every: int = 1
 
 
 def _protect_one(context: _Context, job: _Job) -> _Answer:
@@ -369,7 +376,7 @@ def _protect_one(context: _Context, job: _Job) -> _Answer:
         if not job.row.chosen:
             return picture.pixels, Outcome("kept")
         out, traces = context.perturbation.apply_traced(picture.pixels[None], np.array([job.label]), [job.row.id])
-        return out[0], _measured(job.row.number, picture.pixels, out[0], traces.item())
+        return out[0], _measured(job.row.number, context.colour_every, picture.pixels, out[0], traces.item())
 
     return _change(context, job, change)
 
@@ -416,7 +423,9 @@ def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tupl
     return _Answer(outcome)
 
 
-def _measured(number: int, original: Samples, protected: Samples, trace: float | bytes | None) -> Outcome:
+def _measured(
+    number: int, colour_every: int, original: Samples, protected: Samples, trace: float | bytes | None
+) -> Outcome:
     from unlearnable.pictures import quality  # brings a compiler along, which only those need who change pictures
 
     psnr = quality.psnr(original, protected)
@@ -426,7 +435,7 @@ def _measured(number: int, original: Samples, protected: Samples, trace: float |
         psnr=psnr if math.isfinite(psnr) else None,
         ssim=quality.ssim(original, protected),
         sample=_sample(original).tobytes(),
-        colour=colour_difference(original, protected) if number % _COLOUR_EVERY == 1 else None,
+        colour=colour_difference(original, protected) if number % colour_every == 0 else None,
     )
 
 
@@ -566,7 +575,8 @@ class _Protecting(_Run):
         out, traces = images.copy(), np.zeros(len(rows), object)
         out[chosen], traces[chosen] = self.context.perturbation.apply_traced(images[chosen], labels[chosen], ids)
         for n, row in enumerate(rows):
-            outcome = _measured(row.number, images[n], out[n], traces[n]) if row.chosen else Outcome("kept")
+            every = self.context.colour_every
+            outcome = _measured(row.number, every, images[n], out[n], traces[n]) if row.chosen else Outcome("kept")
             self.note(row, _Answer(replace(outcome, sha256=hashlib.sha256(out[n]).hexdigest())))
         return out
 

@@ -111,6 +111,14 @@ def test_other_pictures_are_read_again_as_a_whole(kind, shape, rng):
     assert picture.pixels[part].shape == picture.pixels.shape
 
 
+def test_a_jpeg_with_a_white_middle_is_read_again_as_a_whole(rng):
+    pixels = rng.integers(0, 256, (301, 460, 3), np.uint8)
+    pixels[60:240, 150:310] = 255
+    picture = decode(saved(Image.fromarray(pixels), "JPEG", quality=95))
+    written = encode(picture, pixels, "keep", None)
+    assert codec.stored(picture, pixels, written, "keep", None)[0].shape == pixels.shape
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_metadata_survives(kind, rng):
     options = {"exif": exif(), "icc_profile": ICC} | ({"dpi": (300, 300)} if kind != "WEBP" else {})

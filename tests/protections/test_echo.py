@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import draw_picture
 from unlearnable import InputError, Key
 from unlearnable.pictures import quality
-from unlearnable.protections import protections
+from unlearnable.protections import echo, protections
 from unlearnable.protections.echo import ClasswiseEcho, Echo, default_distance, distances_to
 
 NAMES = ("ant", "bee", "cow")
@@ -41,6 +41,15 @@ def test_pictures_are_exposed_twice_as_defined(shape, dtype, key, rng):
     out = fitted.apply(images, np.arange(3), ["a", "b", "c"])
     for n in range(3):
         assert np.array_equal(out[n], as_defined(images[n].astype(int), fitted.displacements[n], 77))
+
+
+@pytest.mark.parametrize("strip", [1, 50, 200])
+def test_strips_of_a_picture_are_exposed_as_the_whole(strip, key, rng, monkeypatch):
+    images = rng.integers(0, 256, (3, 19, 12, 3), np.uint8)
+    fitted = Echo().fit(Names, key)
+    whole = fitted.apply(images, np.arange(3), "abc")
+    monkeypatch.setattr(echo, "_STRIP", strip)
+    assert np.array_equal(fitted.apply(images, np.arange(3), "abc"), whole)
 
 
 @pytest.mark.parametrize("strength", [0.01, 0.25, 0.4])

@@ -116,6 +116,11 @@ def test_noise_comes_off_exactly(made, rng, dtype, shape):
     without = made.restore(out, labels, IDS, np.full(3, None))
     assert not np.array_equal(without, images)
     assert abs(without.astype(int) - images).max() <= 8 * (full // 255)
+    part = slice(2, 9), slice(4, 16)
+    for n, id_ in enumerate(IDS):
+        cut = (out[n][part] == 0) | (out[n][part] == full)
+        seen = made.before(out[n], labels[n].item(), id_, part)
+        assert np.array_equal(seen, np.where(cut, out[n][part], images[n][part]))
 
 
 def test_grey_that_was_stored_as_colour_comes_off_exactly(made, rng):

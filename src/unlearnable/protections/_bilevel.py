@@ -271,7 +271,8 @@ class _Fit:
         present = np.bincount(dataset.labels, minlength=self.classes)
         if len(self.order) < 2 or (present > 0).sum() < 2:
             found = f"{len(self.order)} of {(present > 0).sum()}"
-            raise expected("pictures of two classes at least", found, "add pictures of other classes, or use cuda")
+            remedy = "add pictures of other classes, or use a method that needs no network, such as cuda"
+            raise expected("pictures of two classes at least", found, remedy)
         if (present == 1).any():
             alone = dataset.class_names[int((present == 1).argmax())]
             remedy = "add pictures of it, or take it out"

@@ -26,7 +26,8 @@ ROUGHNESS: Final = 25.0
 
 _DIRECT: Final = 1600  # pixels up to which a picture is solved directly
 _STEPS: Final = 150  # of conjugate gradients, at most
-_ENOUGH: Final = 1e-13  # of the first residual (squared, preconditioned): rounding is what is left then
+_ENOUGH: Final = {np.dtype(np.float32): 1e-13, np.dtype(np.float64): 1e-22}
+"""Of the first residual (squared, preconditioned), by precision: rounding is what is left then."""
 _REFINEMENTS: Final = 3  # of a scaled picture
 
 Plane = NDArray[np.floating[Any]]
@@ -55,29 +56,42 @@ def deconvolve(
     for n, (image, label, trace) in enumerate(zip(images, labels, traces, strict=True)):
         level = trace / full  # of the filtered picture, for each stored grey level
         weight = (noise * level / (ROUGHNESS * full / 255)) ** 2
+        enough = max(weight, (ROUNDING * level / ROUGHNESS) ** 2)
         taps = bank.weights[label].astype(np.float64)
         for c in range(image.shape[-1]):
             filtered = ((image[..., c] + (0 if reflect else 0.5)) * level).astype(kind)
             if trace == 0:
                 plane = filtered
             elif scale > 1:
-                plane = _unscaled(filtered, taps, scale, weight)
+                plane = _unscaled(filtered, taps, scale, weight, enough)
             else:
-                plane = _solver(taps, filtered.shape, weight, reflect, kind)(filtered)
+                plane = _solver(taps, filtered.shape, weight, enough, reflect, kind)(filtered)
             out[n, ..., c] = np.clip(np.rint(plane), 0, full)
     return out
 
 
 def _solver(
-    taps: NDArray[np.float64], shape: tuple[int, ...], weight: float, reflect: bool, kind: type[np.floating[Any]]
+    taps: NDArray[np.float64],
+    shape: tuple[int, ...],
+    weight: float,
+    enough: float,
+    reflect: bool,
+    kind: type[np.floating[Any]],
 ) -> Callable[[Plane], Plane]:
+    """Return what estimates a plane; with ``enough`` of a weight where the steps there are do not do for less."""
     height, width = shape
-    weight = 2.0 ** (round(2 * math.log2(weight)) / 2)  # in steps, so that matrices serve more than one picture
+    weight, enough = (2.0 ** (round(2 * math.log2(one)) / 2) for one in (weight, enough))  # matrices serve several
     if height * width <= _DIRECT:
         inverse = _inverse(taps.tobytes(), len(taps), height, width, weight, reflect, np.dtype(kind).str)
         return lambda filtered: (inverse @ filtered.reshape(-1)).reshape(shape)
-    operator = _Operator(taps, height, width, weight, reflect, kind)
-    return operator.solve
+
+    def solve(filtered: Plane) -> Plane:
+        estimate, done = _Operator(taps, height, width, weight, reflect, kind).solve(filtered)
+        if not done and weight < enough:
+            estimate, _ = _Operator(taps, height, width, enough, reflect, kind).solve(filtered)
+        return estimate
+
+    return solve
 
 
 @lru_cache(48)
@@ -137,16 +151,16 @@ class _Operator:
         self._precondition = (1 / (np.abs(response) ** 2 + weight * rough + 1e-9)).astype(kind)
         self._frames = tuple(mirrored(np.arange(-self._p, size + self._p), size) for size in (height, width))
 
-    def solve(self, filtered: Plane) -> Plane:
-        """Return the estimate for one filtered plane."""
+    def solve(self, filtered: Plane) -> tuple[Plane, bool]:
+        """Return the estimate for one filtered plane, and whether it was reached."""
         residual = self._back(filtered)
         estimate = np.zeros_like(filtered)
         shaped = self._preconditioned(residual)
         direction, product = shaped.copy(), np.vdot(residual, shaped)
-        enough = _ENOUGH * product
+        enough = _ENOUGH[filtered.dtype] * product
         for _ in range(_STEPS):
             if product <= enough:
-                break
+                return estimate, True
             image = self._normal(direction)
             step = product / np.vdot(direction, image)
             estimate += step * direction
@@ -155,7 +169,7 @@ class _Operator:
             last, product = product, np.vdot(residual, shaped)
             direction *= product / last
             direction += shaped
-        return estimate
+        return estimate, False
 
     def _normal(self, plane: Plane) -> Plane:
         down, across = np.diff(plane, axis=0), np.diff(plane, axis=1)
@@ -208,7 +222,7 @@ def _fast(size: int) -> int:
     return size
 
 
-def _unscaled(filtered: Plane, taps: NDArray[np.float64], scale: int, weight: float) -> Plane:
+def _unscaled(filtered: Plane, taps: NDArray[np.float64], scale: int, weight: float, enough: float) -> Plane:
     """Estimate a picture that was filtered at 1/scale of its size.
 
     The picture itself is what is left of the filtered one once the blur is taken away, and the blur is known once the
@@ -221,7 +235,7 @@ def _unscaled(filtered: Plane, taps: NDArray[np.float64], scale: int, weight: fl
     rest = taps.copy()
     rest[row, column] = 0
     small = _shrunk(filtered, scale)
-    solve = _solver(taps, small.shape, weight / scale**2, True, filtered.dtype.type)
+    solve = _solver(taps, small.shape, weight / scale**2, enough / scale**2, True, filtered.dtype.type)
     blur_of = _Operator(rest, small.shape[0], small.shape[1], 0.0, True, filtered.dtype.type)
     shifts = (row - p) * scale, (column - p) * scale
     from_rows, from_columns = (mirrored(np.arange(n) + s, n) for n, s in zip(filtered.shape, shifts, strict=True))

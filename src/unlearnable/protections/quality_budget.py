@@ -95,7 +95,9 @@ def _out_of_reach(
     reached = {name: value for name, value in reached.items() if math.isfinite(value)}  # else what is left does nothing
     if reached:
         name = max(reached, key=lambda name: (limit.better * reached[name], name))
-        remedy += f", or leave out {name} ({limit.written(reached[name])} at best)"
+        value = limit.written(reached[name])
+        met = limit.allows(reached[name], bound)
+        remedy += f", or leave out {name} ({value} at best)" if met else f" ({value} at best without {name})"
     found = f"{limit.written(best[missed])} at best"
     return expected(f"layers that can keep a median {limit.name} of {bound:g}", found, remedy)
 

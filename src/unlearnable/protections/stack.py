@@ -10,7 +10,7 @@ import json
 import math
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Final, Self, cast, get_args, get_type_hints
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from unlearnable.errors import expected
+from unlearnable.errors import InputError, expected
 from unlearnable.keys import Key
 from unlearnable.pictures.destination import writing
 from unlearnable.pictures.samples import Part
@@ -154,9 +154,9 @@ class Stack(Protection):
         self.protections()
 
     def protections(self) -> list[tuple[str, Layer]]:
-        """Build the layers, by name."""
+        """Build the layers, by name. Raises InputError, with the layer's name, for values out of its range."""
         chosen = PRESETS[self.preset or "balanced"] if self.layers is None else self.layers
-        return [(name, cast("Layer", protections.create(name, **options))) for name, options in parse(chosen)]
+        return [(name, _layer(name, options)) for name, options in parse(chosen)]
 
     @property
     def budget(self) -> dict[str, float]:
@@ -223,6 +223,13 @@ class Stack(Protection):
         return {"layers": described(self.protections()), **self.budget}
 
 
+def _layer(name: str, options: Mapping[str, Any]) -> Layer:
+    try:
+        return cast("Layer", protections.create(name, **options))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
 def described(layers: Sequence[tuple[str, Protection]]) -> str:
     """Write layers as :func:`parse` reads them, with all their options."""
     return ",".join(
@@ -274,7 +281,7 @@ class Stacked(Perturbation):
     def restore(
         self, images: Images, labels: Labels, ids: Sequence[str], traces: Traces, noise: float = ROUNDING
     ) -> Images:
-        """Take the layers off again, the last one first; each adds its own rounding to the noise."""
+        """Take the layers off again, the last one first."""
         check_images(images, labels, len(self.class_names))
         unpacked = [_unpacked(trace) for trace in traces]
         for place, (_, layer) in reversed(list(enumerate(self.layers))):
@@ -283,8 +290,6 @@ class Stacked(Perturbation):
             if all(isinstance(trace, float) for trace in of_layer):
                 of_layer = of_layer.astype(np.float64)
             images = layer.restore(images, labels, ids, of_layer, noise)
-            if not isinstance(layer, Noise):  # whole numbers are added and taken off again
-                noise = math.hypot(noise, ROUNDING)
         return images
 
     @property
