@@ -18,7 +18,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 import unlearnable
 from tests.conftest import contents, draw_picture
-from unlearnable import InputError, Key, ReferenceSeed
+from unlearnable import InputError, Key, ReferenceSeed, pipeline
 from unlearnable.pictures import codec
 from unlearnable.pictures.manifest import Manifest
 from unlearnable.protections.convolution import Convolution
@@ -515,6 +515,40 @@ def test_unlock_passes_kept_pictures_through_and_goes_on(pictures, tmp_path, key
     (tmp_path / "back" / "cat" / "0.png").unlink()
     assert unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0).unlocked == 1
     assert contents(tmp_path / "back") == before
+
+
+def test_unlock_tells_how_far_it_is(pictures, tmp_path, key, monkeypatch):
+    monkeypatch.setattr(pipeline, "_COMMIT_SECONDS", -1)
+    protect(pictures, tmp_path / "out", key)
+    told = []
+
+    def unlock():
+        unlearnable.unlock(
+            tmp_path / "out", tmp_path / "back", key=key, workers=0, progress=lambda *some: told.append(some)
+        )
+
+    unlock()
+    assert told == [(done, 10) for done in range(1, 11)]
+    (tmp_path / "back" / "cat" / "0.jpg").unlink()
+    told.clear()
+    unlock()
+    assert len(told) == 1
+    assert told[0][1] == 10
+
+
+def test_unlock_of_arrays_tells_how_far_it_is(tmp_path, key, rng, monkeypatch):
+    monkeypatch.setattr(pipeline, "_COMMIT_SECONDS", -1)
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        np.savez(
+            tmp_path / "in" / f"{name}.npz", images=rng.integers(0, 256, (4, 8, 8, 3), np.uint8), labels=[0, 1] * 2
+        )
+    protect(tmp_path / "in", tmp_path / "out", key)
+    told = []
+    for _ in range(2):  # the second time one file is there already
+        unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, progress=lambda *some: told.append(some))
+        assert told[-1] == (8, 8)
+        (tmp_path / "back" / "b.npz").unlink()
 
 
 def test_unlock_wants_the_right_key_and_an_empty_place(pictures, tmp_path, key):

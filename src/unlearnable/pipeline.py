@@ -586,10 +586,24 @@ class _Unlocking(_Run):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        counts = self.book.counts()
+        self._all, self._done = counts["protected"] + counts["kept"], 0
         self.unlocked = 0
         self.psnr: dict[str, float] = {}
         self.changed: list[str] = []
         self.failures: list[tuple[str, str]] = []
+
+    def skip(self, container: str) -> None:
+        """Count the pictures of a container that is there already as done."""
+        self._done += sum(1 for _ in self.book.within(container))
+
+    def left(self, rows: Iterable[Picture], out: Path) -> Iterator[Picture]:
+        """Go through the pictures that are not there yet; the others count as done."""
+        for row in rows:
+            if (out / row.output).exists():
+                self._done += 1
+            else:
+                yield row
 
     def note(self, row: Picture, answer: _Answer) -> None:
         if answer.outcome.status == "failed":
@@ -801,13 +815,13 @@ def unlock(
                 if not path.is_file():
                     run.failures.append((name, "it is not there"))
                 elif target.exists():
-                    continue
+                    run.skip(name)
                 elif container is None:
                     publish(path.read_bytes(), Path(partial, "companion"), target)
                 else:
                     run.container(pool, container, target)
             if not files:
-                rows = (row for row in book.pictures("protected", "kept") if not (out / row.output).exists())
+                rows = run.left(book.pictures("protected", "kept"), out)
                 run.files(pool, rows, lambda row: (str(destination / row.output), str(out / row.output)))
     return UnlockReport(
         run.unlocked + len(run.failures),
