@@ -481,7 +481,7 @@ def check_learned(loss: float, by_guessing: float, steps: int, pictures: str = "
     if steps >= _ENOUGH and loss > _CHANCE * by_guessing:
         wanted = f"a surrogate that learns the {pictures} pictures (a loss below {_CHANCE * by_guessing:.2f})"
         found = f"{loss:.2f} after {steps} steps, as by guessing"
-        raise NotLearnedError(expected(wanted, found, "raise --steps, or choose another --model"))
+        raise NotLearnedError(expected(wanted, found, "raise the steps, or choose another model"))
 
 
 def _whole(noise: Tensor, levels: int) -> Pattern:
