@@ -56,16 +56,16 @@ def deconvolve(
     for n, (image, label, trace) in enumerate(zip(images, labels, traces, strict=True)):
         level = trace / full  # of the filtered picture, for each stored grey level
         weight = (noise * level / (ROUGHNESS * full / 255)) ** 2
-        enough = max(weight, (ROUNDING * level / ROUGHNESS) ** 2)
+        rougher = max(weight, (ROUNDING * level / ROUGHNESS) ** 2)  # that of eight bits
         taps = bank.weights[label].astype(np.float64)
         for c in range(image.shape[-1]):
             filtered = ((image[..., c] + (0 if reflect else 0.5)) * level).astype(kind)
             if trace == 0:
                 plane = filtered
             elif scale > 1:
-                plane = _unscaled(filtered, taps, scale, weight, enough)
+                plane = _unscaled(filtered, taps, scale, weight, rougher)
             else:
-                plane = _solver(taps, filtered.shape, weight, enough, reflect, kind)(filtered)
+                plane = _solver(taps, filtered.shape, weight, rougher, reflect, kind)(filtered)
             out[n, ..., c] = np.clip(np.rint(plane), 0, full)
     return out
 
@@ -74,21 +74,22 @@ def _solver(
     taps: NDArray[np.float64],
     shape: tuple[int, ...],
     weight: float,
-    enough: float,
+    rougher: float,
     reflect: bool,
     kind: type[np.floating[Any]],
 ) -> Callable[[Plane], Plane]:
-    """Return what estimates a plane; with ``enough`` of a weight where the steps there are do not do for less."""
+    """Return what estimates a plane; with the ``rougher`` of two weights where the steps do not do for the other."""
     height, width = shape
-    weight, enough = (2.0 ** (round(2 * math.log2(one)) / 2) for one in (weight, enough))  # matrices serve several
+    weight = 2.0 ** (round(2 * math.log2(weight)) / 2)  # in steps, so that matrices serve more than one picture
     if height * width <= _DIRECT:
         inverse = _inverse(taps.tobytes(), len(taps), height, width, weight, reflect, np.dtype(kind).str)
         return lambda filtered: (inverse @ filtered.reshape(-1)).reshape(shape)
+    operator = _Operator(taps, height, width, weight, reflect, kind)
 
     def solve(filtered: Plane) -> Plane:
-        estimate, done = _Operator(taps, height, width, weight, reflect, kind).solve(filtered)
-        if not done and weight < enough:
-            estimate, _ = _Operator(taps, height, width, enough, reflect, kind).solve(filtered)
+        estimate, reached = operator.solve(filtered)
+        if not reached and weight < rougher / 2:  # more apart than the steps of weights
+            estimate, _ = _Operator(taps, height, width, rougher, reflect, kind).solve(filtered)
         return estimate
 
     return solve
@@ -222,7 +223,7 @@ def _fast(size: int) -> int:
     return size
 
 
-def _unscaled(filtered: Plane, taps: NDArray[np.float64], scale: int, weight: float, enough: float) -> Plane:
+def _unscaled(filtered: Plane, taps: NDArray[np.float64], scale: int, weight: float, rougher: float) -> Plane:
     """Estimate a picture that was filtered at 1/scale of its size.
 
     The picture itself is what is left of the filtered one once the blur is taken away, and the blur is known once the
@@ -235,7 +236,7 @@ def _unscaled(filtered: Plane, taps: NDArray[np.float64], scale: int, weight: fl
     rest = taps.copy()
     rest[row, column] = 0
     small = _shrunk(filtered, scale)
-    solve = _solver(taps, small.shape, weight / scale**2, enough / scale**2, True, filtered.dtype.type)
+    solve = _solver(taps, small.shape, weight / scale**2, rougher / scale**2, True, filtered.dtype.type)
     blur_of = _Operator(rest, small.shape[0], small.shape[1], 0.0, True, filtered.dtype.type)
     shifts = (row - p) * scale, (column - p) * scale
     from_rows, from_columns = (mirrored(np.arange(n) + s, n) for n, s in zip(filtered.shape, shifts, strict=True))
