@@ -1,6 +1,7 @@
 """Training on several devices: ``torchrun`` starts a process for each, and every process takes a part of each batch."""
 
 import atexit
+import importlib
 import os
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ def world(device: torch.device) -> World:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World(0, 1)
     if not distributed.is_initialized():
+        # Optimizers import this, and its functions' defaults hold the group of that moment, and so its threads, beyond
+        # destroy_process_group: one that lets go of a tensor while Python ends then aborts the process.
+        importlib.import_module("torch.distributed.nn")
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)
         add_up(torch.zeros(1, device=device))  # none with nothing left to do leaves while another is still joining
