@@ -39,10 +39,6 @@ def _encoded(name: str) -> bytes:
     return unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape")
 
 
-def _plain(value: Parameter) -> Parameter:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 class Stream:
     """An endless, repeatable stream of random numbers (the ChaCha20 key stream, RFC 8439), the same on any machine.
 
@@ -141,12 +137,9 @@ class Key:
     def derive(self, purpose: str, name: str = "", parameters: Mapping[str, Parameter] | None = None) -> bytes:
         """Derive 32 bytes with HKDF-SHA256, for one purpose, name (of a class, say) and set of parameters.
 
-        Names are compared as Unicode does (NFC), so that a folder copied between systems keeps its streams; numbers by
-        their value, so that a strength of 1 is one of 1.0.
+        Names are compared as Unicode does (NFC), so that a folder copied between systems keeps its streams.
         """
-        settings = json.dumps(
-            {name: _plain(value) for name, value in (parameters or {}).items()}, sort_keys=True, separators=(",", ":")
-        )
+        settings = json.dumps(dict(parameters or {}), sort_keys=True, separators=(",", ":"))
         fields = [_encoded(purpose), _encoded(name), settings.encode()]
         info = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
         return HKDF(SHA256(), _BYTES, salt=f"unlearnable/{VERSION}".encode(), info=info).derive(self.secret)
