@@ -45,7 +45,7 @@ def test_everything_that_should_matters_and_nothing_else_does():
     others += [Key(b"\1" * 32).derive("a", "b", {"c": 1}), key.derive("ab", "", {"c": 1}), key.derive("a", "b", {})]
     assert len({base, *others}) == 7
     assert key.derive("a", "b", {"y": 2, "x": 1}) == key.derive("a", "b", {"x": 1, "y": 2})
-    assert key.derive("a", "b", {"c": 1.0}) != base  # pictures are out that were published under either
+    assert key.derive("a", "b", {"c": 1.0}) != base  # published pictures exist of either
     assert key.derive("a", unicodedata.normalize("NFD", "é")) == key.derive("a", unicodedata.normalize("NFC", "é"))
 
 

@@ -425,7 +425,7 @@ class Dead(nn.Module):
 def test_a_surrogate_that_does_not_learn_stops_it(monkeypatch):
     monkeypatch.setattr(_bilevel, "_ENOUGH", 2)
     done = []
-    with pytest.raises(InputError, match=r"a surrogate that learns .* found 0\.69 after 3 steps, about as by guessing"):
+    with pytest.raises(InputError, match=r"a surrogate that .* found 0\.693 after 3 steps, about as by guessing"):
         fitted(EM, network=Dead, progress=done.append)
     assert len(done) == 2  # at half the steps, not at the end
 
@@ -434,7 +434,7 @@ def test_halfway_less_is_asked_of_a_surrogate(monkeypatch):
     """With many classes it begins slowly: 0.985 of the loss of guessing is enough halfway, and not in the end."""
     monkeypatch.setattr(_bilevel, "_ENOUGH", 2)
     monkeypatch.setattr(_bilevel, "guessing", lambda labels: math.log(2) / 0.985)
-    with pytest.raises(InputError, match=r"a loss below 0\.69\), found 0\.69 after 6 steps"):
+    with pytest.raises(InputError, match=r"a loss below 0\.690\), found 0\.693 after 6 steps"):
         fitted(EM, network=Dead)
 
 

@@ -59,7 +59,9 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
         for name, tensor in one.items():
             assert torch.allclose(two[name], tensor, atol=1e-5), name
         for rank in range(2):  # else the group's threads run on while Python ends, which now and then aborts
-            assert (tmp_path / f"two.{rank}").read_text() == "None"
+            left = tmp_path / f"two.{rank}"
+            assert left.read_text() == "None"
+            left.unlink()
 
 
 if __name__ == "__main__":

@@ -483,8 +483,8 @@ def check_learned(
 ) -> None:
     """Raise NotLearnedError where a surrogate has had steps enough, and its loss is hardly below that of guessing."""
     if steps >= _ENOUGH and loss > share * by_guessing:
-        wanted = f"a surrogate that learns the {pictures} pictures (a loss below {share * by_guessing:.2f})"
-        found = f"{loss:.2f} after {steps} steps, about as by guessing"
+        wanted = f"a surrogate that learns the {pictures} pictures (a loss below {share * by_guessing:.3f})"
+        found = f"{loss:.3f} after {steps} steps, about as by guessing"
         raise NotLearnedError(expected(wanted, found, "raise the steps, or choose another model"))
 
 

@@ -29,7 +29,7 @@ def world(device: torch.device) -> World:
         return World(0, 1)
     if not distributed.is_initialized():
         # Optimizers import this, and its functions' defaults hold the group of that moment, and so its threads, beyond
-        # destroy_process_group: one that lets go of a tensor while Python ends then aborts the process.
+        # destroy_process_group: a thread that lets go of a tensor while Python ends aborts the process.
         importlib.import_module("torch.distributed.nn")
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)
