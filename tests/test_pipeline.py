@@ -134,6 +134,22 @@ def test_classes_from_the_folder_one_class_or_a_table(pictures, tmp_path, key):
     assert contents(tmp_path / "by folder") == contents(tmp_path / "by table")
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "wanted"),
+    [
+        ("stack", {"layers": ["cuda"]}, "a str or none for layers"),
+        ("stack", {"min_ssim": "0.9"}, "a number or none for min_ssim"),
+        ("stack", {"min_psnr": True}, "a number or none for min_psnr"),
+        ("tone", {"strength": "0.5"}, "a number for strength"),
+        ("cuda", {"kernel_size": 3.0}, "a whole number or none for kernel_size"),
+    ],
+)
+def test_options_of_another_kind(method, options, wanted, pictures, tmp_path, key):
+    with pytest.raises(InputError, match=f"expected {wanted}, found"):
+        protect(pictures, tmp_path / "out", key, method=method, options=options)
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_a_table_that_misses_pictures_or_names_others(pictures, tmp_path, key):
     table = tmp_path / "table.csv"
     table.write_text("cat/0.jpg,cat\nnowhere.jpg,cat\n")
@@ -506,6 +522,28 @@ def test_unlock_gives_the_pictures_back(pictures, tmp_path, key):
     assert np.median(errors) > 35
     assert np.median(errors) > report.psnr + 10
     assert unlocked.psnr == pytest.approx(np.median(errors), abs=2)
+
+
+def test_unlock_tells_nothing_of_pictures_that_have_another_shape_now(pictures, tmp_path, key):
+    protect(pictures, tmp_path / "out", key, format="png")
+    smaller, grey = tmp_path / "out" / "cat" / "0.png", tmp_path / "out" / "dog" / "1.png"
+    with Image.open(smaller) as image:
+        image.reduce(2).save(smaller)
+    with Image.open(grey) as image:
+        image.convert("L").save(grey)
+    told = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
+    assert told.unlocked == 10
+    assert len(told.pictures_psnr) == 8
+    assert {"cat/0.png", "dog/1.png"}.isdisjoint(name.rsplit(".", 1)[0] + ".png" for name in told.pictures_psnr)
+
+
+def test_unlock_measures_by_manifests_that_do_not_hold_the_shape(pictures, tmp_path, key):
+    protect(pictures, tmp_path / "out", key, format="png")
+    before = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0).pictures_psnr
+    with sqlite3.connect(tmp_path / "out.manifest") as book:
+        book.execute("UPDATE pictures SET sample = substr(sample, 1, length(sample) - 12)")
+    assert unlearnable.unlock(tmp_path / "out", tmp_path / "again", key=key, workers=0).pictures_psnr == before
+    assert len(before) == 10
 
 
 def test_unlock_passes_kept_pictures_through_and_goes_on(pictures, tmp_path, key):

@@ -492,7 +492,7 @@ BAD = {
     "no steps": (["--steps", "0"], "steps of 1 or more"),
     "one class": (["--classes", "single"], "pictures of two classes at least, found 10 of 1"),
     "missing noise": (["--noise", "nowhere"], "noise written by this package"),
-    "no canvas": (["--size", "4"], "a canvas of 8 pixels or more"),
+    "no canvas": (["--size", "4"], "a canvas of 8 to 512 pixels"),
     "of another method": (
         ["--method", "cuda"],
         "options of cuda (kernel_size, blur, min_distance, aligned), found steps",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ import unlearnable
 from unlearnable.errors import InputError, expected
 from unlearnable.fitting import NoiseFiles, NoiseProgress, again, fitted, made_noise, to_look_at
 from unlearnable.keys import Key
+from unlearnable.options import check
 from unlearnable.pictures import codec
 from unlearnable.pictures.colour_difference import colour_difference
 from unlearnable.pictures.destination import check_apart, claimed, publish, published, writing
@@ -255,7 +256,11 @@ def _created(method: str, options: Mapping[str, Any], key: Key | ReferenceSeed, 
     """Build a protection. Raises InputError for an option, a kind of key or a file that is for other methods."""
     known = inspect.signature(protections.builder(method)).parameters
     if foreign := [name for name in options if name not in known]:
-        raise expected(f"options of {method} ({', '.join(known)})", foreign[0], "leave it out, or say another --method")
+        remedy = "leave it out, or say another --method"
+        if method == "stack":
+            remedy = "options of a layer go with its name, as in --layers tone,sem:radius=14:steps=600"
+        raise expected(f"options of {method} ({', '.join(known)})", foreign[0], remedy)
+    check(options, get_type_hints(protections.builder(method)))
     protection = protections.create(method, **options)
     if isinstance(key, ReferenceSeed) and not isinstance(protection, Convolution):
         raise expected("the method cuda with a reference seed", method, "use a key")
@@ -434,7 +439,7 @@ def _measured(
         trace=trace,
         psnr=psnr if math.isfinite(psnr) else None,
         ssim=quality.ssim(original, protected),
-        sample=_sample(original).tobytes(),
+        sample=_sample(original).tobytes() + _shape(original),
         colour=colour_difference(original, protected) if number % colour_every == 0 else None,
     )
 
@@ -442,6 +447,10 @@ def _measured(
 def _sample(pixels: Samples) -> Samples:
     """Take samples spread evenly over a picture, at the same places in every picture of its size."""
     return pixels.reshape(-1)[_places(pixels.size)]
+
+
+def _shape(pixels: Samples) -> bytes:
+    return np.array(pixels.shape, "<u4").tobytes()
 
 
 @lru_cache(256)
@@ -453,10 +462,11 @@ def _places(size: int) -> NDArray[np.int64]:
 def _sampled_psnr(pixels: Samples, sample: bytes | None) -> float | None:
     from unlearnable.pictures import quality
 
-    found, original = _sample(pixels), np.frombuffer(sample or b"", pixels.dtype)
-    if found.shape != original.shape:  # another size than was published
+    found, kept = _sample(pixels), sample or b""
+    original, shape = kept[: found.nbytes], kept[found.nbytes :]
+    if len(original) < found.nbytes or shape not in (b"", _shape(pixels)):  # the shape is not in older manifests
         return None
-    psnr = quality.psnr(found, original)
+    psnr = quality.psnr(found, np.frombuffer(original, pixels.dtype))
     return psnr if math.isfinite(psnr) else _LOSSLESS
 
 

@@ -522,7 +522,8 @@ def test_order_of_pictures_and_classes_decides_nothing(key, rng):
         ({"steps": 0}, "steps of 1 or more, found 0"),
         ({"batch_size": 2}, "batch_size of 3 or more, found 2"),
         ({"per": "folder"}, "noise per picture or per class, found 'folder'"),
-        ({"size": 4}, "a canvas of 8 pixels or more, found 4"),
+        ({"size": 4}, "a canvas of 8 to 512 pixels, found 4"),
+        ({"size": 513}, "a canvas of 8 to 512 pixels, found 513"),
     ],
 )
 def test_what_is_out_of_range_is_refused(options, message):

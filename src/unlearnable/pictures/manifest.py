@@ -37,7 +37,8 @@ CREATE TABLE pictures (
                                      -- or bytes; of noise in a lossy format the share that the format has kept
     psnr REAL,
     ssim REAL,
-    sample BLOB,                     -- some samples of the original, to measure by how well it comes back
+    sample BLOB,                     -- some samples of the original, to measure by how well it comes back, and its
+                                     -- shape
     error TEXT,
     colour REAL                      -- CIEDE2000 difference to the original, of some of the pictures
 );

@@ -45,7 +45,7 @@ class AdditiveNoise(Layer):
     preset: a name of :data:`unlearnable.protections.settings.PRESETS`; model, steps, noise_steps, samples, batch_size:
     in place of the preset's. seed: tells runs of one key apart. radius: the most that a sample changes by, in grey
     levels of 255. per: "picture" for noise of each picture's own, "class" for one pattern a class. size: side of the
-    canvas that noise is made on, in pixels; by default the pictures' own up to 64, or else 64.
+    canvas that noise is made on, 8 to 512 pixels; by default the pictures' own up to 64, or else 64.
 
     Raises InputError for values out of range.
     """
@@ -66,8 +66,8 @@ class AdditiveNoise(Layer):
         _check_levels("radius", self.radius, 1, 127)
         if self.per not in ("picture", "class"):
             raise expected("noise per picture or per class", repr(self.per), "say one of the two")
-        if self.size is not None and self.size < 8:
-            raise expected("a canvas of 8 pixels or more", str(self.size), "32 is usual for small pictures")
+        if self.size is not None and not 8 <= self.size <= 512:
+            raise expected("a canvas of 8 to 512 pixels", str(self.size), "32 is usual for small pictures")
         self.settings()
 
     def settings(self) -> Settings:

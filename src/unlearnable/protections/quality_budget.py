@@ -1,6 +1,7 @@
 """A quality budget for a stack: how strong its layers may be if people are to see no more than so much of them.
 
-All strengths are multiplied by one common share, the greatest at which the pictures keep the quality that is asked for.
+All strengths are multiplied by one common share, as great as bisection finds one at which the pictures keep the quality
+that is asked for.
 """
 
 import math
@@ -55,11 +56,11 @@ LIMITS: Final[Mapping[str, Limit]] = MappingProxyType(
 
 
 def strongest(stack: Stack, budget: Mapping[str, float], measure: Callable[[Stack], Mapping[str, float]]) -> Stack:
-    """Return the stack, at the greatest share of its strengths (found by bisection) at which the budget is met.
+    """Return the stack, at the share of its strengths, found by bisection, at which the budget is met.
 
     budget: bounds by the names of :data:`LIMITS`. measure: gives the medians of a stack that they limit, by the same
-    names. Filters and looks are drawn anew for each strength, so that quality need not fall evenly as strengths grow;
-    what is returned has been measured, and meets the budget.
+    names. Filters and looks are drawn anew for each strength, so that quality need not fall evenly as strengths grow:
+    what is returned has been measured, and meets the budget, which some greater shares may meet too.
 
     Raises InputError where it is not met at the least strengths either.
     """
