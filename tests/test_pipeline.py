@@ -137,7 +137,7 @@ def test_classes_from_the_folder_one_class_or_a_table(pictures, tmp_path, key):
 @pytest.mark.parametrize(
     ("method", "options", "wanted"),
     [
-        ("stack", {"layers": ["cuda"]}, "a str or none for layers"),
+        ("stack", {"layers": ["cuda"]}, "text or none for layers"),
         ("stack", {"min_ssim": "0.9"}, "a number or none for min_ssim"),
         ("stack", {"min_psnr": True}, "a number or none for min_psnr"),
         ("tone", {"strength": "0.5"}, "a number for strength"),

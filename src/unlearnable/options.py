@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 from unlearnable.errors import expected
 
 _WORDS: Final = {"true": True, "false": False, "none": None}
-_KINDS: Final = {bool: "true or false", int: "a whole number", float: "a number", type(None): "none"}
+_KINDS: Final = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "none"}
 
 
 def value(text: str) -> bool | int | float | str | None:
