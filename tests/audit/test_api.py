@@ -203,6 +203,8 @@ def test_lines_that_are_no_rows_are_refused(tmp_path):
         ({"fractions": (2.0,)}, "expected fractions above 0"),
         ({"models": ("resnet9-w61",)}, "did you mean 'resnet9-w"),
         ({"search": 1}, "expected at least 2 runs to search with"),
+        ({"search": 1, "grid": None, "preset": "quick"}, "at least 2 runs"),  # plain training
+        ({"search": 2, "grid": None, "preset": "standard"}, "at least 3 runs"),  # adversarial training, too
     ],
 )
 def test_bad_options_are_told(options, message, tmp_path):

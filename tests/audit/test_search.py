@@ -61,7 +61,7 @@ def test_the_strongest_partner_is_tried_first():
     search(measured({"jpeg": 0.3, "blur": 0.2}, log=log), PARTS, ["erm"], 12)
     assert log[0] == Attempt("none", "erm")
     assert [attempt.countermeasure for attempt in log[1:6]] == list(PARTS)
-    assert log[6].countermeasure == "jpeg+blur"
+    assert [attempt.countermeasure for attempt in log[6:8]] == ["jpeg+blur", "blur+jpeg"]
 
 
 def test_it_spends_what_it_may_before_it_gives_up():
@@ -72,13 +72,29 @@ def test_it_spends_what_it_may_before_it_gives_up():
 
     found = search(measure, PARTS, ["erm"], 20)
     assert found.best.attempt.countermeasure == "jpeg+blur"
-    assert len(found.tried) == 1 + 5 + 4 + 3  # no extension of the pair is better: that is the end
+    assert len(found.tried) == 1 + 5 + 7 + 6  # no variation of the pair is better: that is the end
 
 
 def test_it_ends_when_everything_is_in():
     found = search(measured(dict.fromkeys(PARTS, 0.1)), PARTS, ["erm"], 1000)
     assert sorted(found.best.attempt.countermeasure.split("+")) == sorted(PARTS)
-    assert len(found.tried) == 1 + 5 + 4 + 3 + 2 + 1
+    assert len(found.tried) == 1 + 5 + 2 * (4 + 3 + 2 + 1) + (1 + 2 + 3)  # one more at either end, and one less
+
+
+@pytest.mark.parametrize(
+    ("worth", "known"),
+    [
+        ({("jpeg", "erm"): 0.4, ("rsk+jpeg", "erm"): 0.7}, ()),  # what has to come before what is there
+        ({("blur+rsk+jpeg", "erm"): 0.4, ("blur+jpeg", "erm"): 0.7}, ("blur+rsk+jpeg",)),  # what is better left out
+        ({("blur+jpeg", "erm"): 0.4, ("blur+jpeg", "mixup"): 0.7}, ()),  # another recipe, with what helps only so
+    ],
+)
+def test_what_is_varied(worth, known):
+    def measure(attempts):
+        return [Halves(*[worth.get(one, 0.3 if one == ("jpeg", "erm") else 0.2)] * 2) for one in attempts]
+
+    found = search(measure, PARTS, ["erm", "mixup"], 60, known=known)
+    assert found.best.attempt == max(worth, key=worth.get)
 
 
 @given(st.integers(2, 40), st.dictionaries(st.sampled_from(PARTS), st.floats(-0.1, 0.2)), st.sampled_from([0.0, 0.05]))
@@ -99,7 +115,7 @@ def test_what_cannot_be_run_is_passed_over():
         return [None if a.countermeasure in bad else h for a, h in zip(attempts, world(attempts), strict=True)]
 
     found = search(measure, PARTS, ["erm"], 40)
-    assert found.best.attempt == Attempt("jpeg+coin+blur", "erm")
+    assert found.best.attempt == Attempt("coin+blur+jpeg", "erm")
     assert {"rsk", "jpeg+blur"}.isdisjoint(one.attempt.countermeasure for one in found.tried)
     with pytest.raises(InputError, match="expected single countermeasures that can be tried"):
         search(lambda some: [None if a.countermeasure != "none" else Halves(0, 0) for a in some], PARTS, ["erm"], 9)

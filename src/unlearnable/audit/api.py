@@ -313,10 +313,9 @@ def _searched(audit: Audit, bench: Bench, grid: Grid, name: str, run: Any) -> tu
 
 
 def _recipes(audit: Audit, grid: Grid) -> list[str]:
-    """List the recipes to search with: those that were asked for one by one; of a preset's many, the plain one."""
-    if audit.grid is None:
-        return [PLAIN.recipe]
-    return list(dict.fromkeys(attempt.recipe for attempt in grid.attempts))
+    """List the recipes to search with: those that were asked for; of a preset's, those it has with countermeasures."""
+    asked = [one for one in grid.attempts if audit.grid is not None or one.countermeasure != PLAIN.countermeasure]
+    return list(dict.fromkeys(attempt.recipe for attempt in asked))
 
 
 def _halves(row: Row | None) -> Halves | None:

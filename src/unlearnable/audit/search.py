@@ -51,9 +51,8 @@ def search(
 
     First each recipe is tried without a countermeasure, then with single ones, for half of the runs that are left, then
     with compositions that are known to be strong, for half of what is left: where a protection has layers, taking away
-    one of them alone may help nothing. Then the best one so far is extended by one more countermeasure, those that did
-    best by themselves first, for half of what is left; and so on, until nothing is left or none of all its extensions
-    is better.
+    one of them alone may help nothing. Then the best one so far is varied in one thing (:func:`_variations`), for half
+    of what is left; and so on, until nothing is left or none of all its variations is better.
 
     parts: names of single countermeasures, the most promising first, for when there are too few runs for all.
     known: names of compositions, likewise.
@@ -78,9 +77,7 @@ def search(
             best = found
     while runs > len(tried) and best is not None:
         ranked = sorted(parts, key=lambda part: -_alone(tried, part))  # stable: untried ones in their own order
-        held = best.attempt.countermeasure.split("+")
-        longer = [Attempt("+".join([*held, part]), best.attempt.recipe) for part in ranked if part not in held]
-        untried = [attempt for attempt in longer if attempt not in tried]
+        untried = [attempt for attempt in _variations(best.attempt, ranked, recipes) if attempt not in tried]
         if not untried:
             break
         found = spend(untried[: _half(runs - len(tried))])
@@ -97,6 +94,18 @@ def check_runs(runs: int, recipes: Sequence[str]) -> None:
     """Raise InputError where runs are too few to try every recipe, and a countermeasure."""
     if runs <= len(recipes):
         raise expected(f"at least {len(recipes) + 1} runs to search with", str(runs), "allow more, or name one recipe")
+
+
+def _variations(attempt: Attempt, parts: Sequence[str], recipes: Sequence[str]) -> list[Attempt]:
+    """List what differs from an attempt in one thing: its recipe, one countermeasure less, or one more at either end.
+
+    Some countermeasures have to come before others (pattern removal before whatever moves pixels), others after.
+    """
+    held = attempt.countermeasure.split("+")
+    less = ["+".join([*held[:i], *held[i + 1 :]]) for i in range(len(held)) if len(held) > 1]
+    more = ["+".join(some) for part in parts if part not in held for some in ([*held, part], [part, *held])]
+    others = [attempt._replace(recipe=recipe) for recipe in recipes if recipe != attempt.recipe]
+    return others + [attempt._replace(countermeasure=name) for name in (*less, *more)]
 
 
 def _best(tried: Mapping[Attempt, Halves | None], attempts: Iterable[Attempt]) -> Tried | None:
