@@ -81,6 +81,18 @@ def test_any_name_is_one_line_within_its_card(name: str) -> None:
     assert np.ptp(label) < 30 if len(label) else name.strip() == ""
 
 
+def test_a_long_subtitle_takes_the_lines_it_needs() -> None:
+    texts = ("tone", "tone:strength=0.36:grid=4," * 8 + "end", "tone:strength=0.36:grid=4," * 8 + "END")
+    short, long, other = (np.asarray(contact_sheet([row(noise())], title="", subtitle=text)) for text in texts)
+    more = len(long) - len(short)
+    assert more > 0
+    assert (long[115 + more :] == short[115:]).all()  # all below the subtitle moves down
+    rows, columns = np.nonzero((long != other).any(-1))
+    assert len(rows), "its end was cut off"
+    assert rows.max() < 115 + more
+    assert columns.max() < long.shape[1] - 46
+
+
 def test_a_subtitle_stands_between_the_title_and_the_headings() -> None:
     without, with_one = (
         np.asarray(contact_sheet([row(noise())], title="title", subtitle=text)) for text in ("", "layers " * 100)

@@ -1,6 +1,7 @@
 """The contact sheet: original, protected and difference side by side, for people to judge with their own eyes."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ _CELL: Final = 256  # pixels: 32, 64 and 128 go into it, and 224 fits as it is
 _GAP, _MARGIN, _CAPTION, _SPACE = 8, 48, 38, 18
 _CARD: Final = 3 * _CELL + 2 * _GAP
 _TITLE, _LABEL, _TEXT = 34, 20, 16  # font sizes
+_LINE: Final = 20  # from one line of text to the next
 _PAGE, _PANEL, _INK, _FAINT = "#ffffff", "#f3f3f1", "#1b1b1f", "#6f6f77"
 _GREY: Final = 128
 
@@ -42,22 +44,25 @@ def contact_sheet(rows: Sequence[Row], *, title: str, subtitle: str = "") -> Ima
     """Draw a sheet, one row of three a picture.
 
     Differences are drawn around mid grey, all of them amplified by the one factor printed above. Small pictures are
-    enlarged a whole number of times, so that a pixel stays a pixel; large ones are scaled down.
+    enlarged a whole number of times, so that a pixel stays a pixel; large ones are scaled down. A subtitle takes the
+    lines it needs, broken behind commas and colons, as layers are described with.
     """
     shown = rows[:MAX_ROWS]
     pairs = [(_fitted(row.original), _fitted(row.protected)) for row in shown]
     factor = _amplification(pairs)
     columns = 1 if len(shown) <= 4 else 2 if len(shown) <= 12 else 3
     pitch = _CAPTION + _CELL + _SPACE
-    top = _MARGIN + _TITLE + 2 * _CAPTION
     width = _MARGIN + columns * (_CARD + _MARGIN)
+    about = _lines(_plain(subtitle), _TEXT, width - 2 * _MARGIN)
+    top = _MARGIN + _TITLE + 2 * _CAPTION + (len(about) - 1) * _LINE
     sheet = Image.new("RGB", (width, top + math.ceil(len(shown) / columns) * pitch - _SPACE + _MARGIN), _PAGE)
     draw = ImageDraw.Draw(sheet)
 
     note = f"the first {len(shown)} of {len(rows)}" if len(shown) < len(rows) else ""
     taken = _write(draw, (width - _MARGIN, _MARGIN + _TITLE - _TEXT), note, _TEXT, _FAINT, width, right=True)
     _write(draw, (_MARGIN, _MARGIN), _plain(title), _TITLE, _INK, width - 2 * _MARGIN - taken - _GAP)
-    _write(draw, (_MARGIN, _MARGIN + _TITLE + _GAP), _plain(subtitle), _TEXT, _FAINT, width - 2 * _MARGIN)
+    for place, text in enumerate(about):
+        _write(draw, (_MARGIN, _MARGIN + _TITLE + _GAP + place * _LINE), text, _TEXT, _FAINT, width - 2 * _MARGIN)
     for column in range(columns):
         for place, heading in enumerate(("original", "protected", f"difference · x{factor}")):
             x = _MARGIN + column * (_CARD + _MARGIN) + place * (_CELL + _GAP)
@@ -98,6 +103,17 @@ def _plain(name: str) -> str:
     """Reduce a name, which may hold anything, to one line in the letters that Pillow's own font has."""
     letters = (letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
     return " ".join("".join(letters).encode("ascii", "replace").decode().split())
+
+
+def _lines(text: str, size: int, room: int) -> list[str]:
+    """Break a text behind commas and colons into lines that have room, where it can be done; one at least."""
+    font = ImageFont.load_default(size)
+    lines = [""]
+    for part in re.findall(r"[^,:]*[,:]|[^,:]+", text):
+        if lines[-1] and font.getlength(lines[-1] + part) > room:
+            lines.append("")
+        lines[-1] += part
+    return lines
 
 
 def _write(
