@@ -75,7 +75,7 @@ _FULL: Final = (
     *_plainly(*_ALL_SINGLE, *_TOGETHER, *_AGAINST_LAYERS),
     *(Attempt(name, AT) for name in ("grayscale", "jpeg", "coin", "coin+jpeg", "grayscale+coin+jpeg")),
     *(Attempt(name, AT) for name in ("equalize", "local-normalization")),
-    *(Attempt(name, "adversarial:budget=8/255") for name in ("grayscale", "local-normalization")),
+    *(Attempt(name, "adversarial:budget=8/255") for name in ("grayscale", "equalize", "local-normalization")),
 )
 _MIXED: Final = (PLAIN, Attempt("none", AT), Attempt("coin+jpeg", PLAIN.recipe))
 
