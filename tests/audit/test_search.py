@@ -97,6 +97,15 @@ def test_what_is_varied(worth, known):
     assert found.best.attempt == max(worth, key=worth.get)
 
 
+def test_a_single_countermeasure_found_late_counts_as_one():
+    def measure(attempts):
+        worth = {"coin+blur": 0.8, "blur": 0.9}  # blur, the last of all, is reached by what is left out of the pair
+        return [Halves(*[worth.get(one.countermeasure, 0.3)] * 2) for one in attempts]
+
+    found = search(measure, PARTS, ["erm"], 9, known=["coin+blur"])
+    assert found.best.attempt == found.single.attempt == Attempt("blur", "erm")
+
+
 @given(st.integers(2, 40), st.dictionaries(st.sampled_from(PARTS), st.floats(-0.1, 0.2)), st.sampled_from([0.0, 0.05]))
 def test_what_holds_for_any_budget(runs, gains, penalty):
     log = []

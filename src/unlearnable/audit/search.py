@@ -69,7 +69,7 @@ def search(
 
     spend([Attempt(PLAIN.countermeasure, recipe) for recipe in recipes])
     singles = [Attempt(part, recipe) for part in parts for recipe in recipes][: _half(runs - len(tried))]
-    best = single = spend(singles)
+    best = spend(singles)
     together = [Attempt(name, recipe) for name in known for recipe in recipes]
     if runs > len(tried) and together:
         found = spend(together[: _half(runs - len(tried))])
@@ -84,6 +84,7 @@ def search(
         if found is not None and found.accuracy.selection > best.accuracy.selection:
             best = found
     overall = _best(tried, tried)
+    single = _best(tried, [attempt for attempt in tried if attempt.countermeasure in parts])
     if overall is None or single is None:
         raise expected("single countermeasures that can be tried", "none among them", "allow more runs")
     everything = tuple(Tried(attempt, accuracy) for attempt, accuracy in tried.items() if accuracy is not None)
