@@ -25,6 +25,7 @@ CASES = [  # a new protection is one row: its name and options that make it fast
     ("echo", {}),
     ("echo", {"strength": 0.4}),
     ("patches", {}),
+    ("veil", {}),
     ("autoregressive", {"radius": 16}),
     ("stack", {}),
     ("stack", {"layers": "tone:strength=0.2,patches,cuda"}),

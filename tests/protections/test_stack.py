@@ -71,12 +71,13 @@ def test_classes_that_a_key_cannot_tell_apart(name, names, key):
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 150)])
 def test_pictures_of_any_size_and_channels(size, channels, dtype, key, rng):
     images = rng.integers(0, np.iinfo(dtype).max + 1, (3, *size, channels), dtype)
-    for layers in ("cuda", "tone:strength=1:grid=8", "patches", "autoregressive", "cuda,tone,patches,autoregressive"):
+    each = ("cuda", "tone:strength=1:grid=8", "patches", "autoregressive", "veil")
+    for layers in (*each, "cuda,tone,patches,autoregressive,veil"):
         stacked = Stack(layers=layers).fit(Names, key)
         out, traces = stacked.apply_traced(images, np.arange(3), IDS)
         back = stacked.restore(out, np.arange(3), IDS, traces)
         assert (out.shape, out.dtype, back.shape, back.dtype) == (images.shape, dtype) * 2
-        if layers in ("patches", "autoregressive"):
+        if layers in ("patches", "autoregressive", "veil"):
             assert np.array_equal(back, images)
 
 
@@ -123,7 +124,7 @@ def test_options_are_written_as_they_are_read():
 
 def test_the_noise_family_is_known():
     made = {name for name in protections if issubclass(protections.builder(name), AdditiveNoise)}
-    assert made == set(MADE) == {name for name in LAYERS if LAYERS[name] is Noise} - {"patches"}
+    assert made == set(MADE) == {name for name in LAYERS if LAYERS[name] is Noise} - {"patches", "veil"}
 
 
 def test_noise_is_made_from_what_the_layers_before_it_leave(key, rng):

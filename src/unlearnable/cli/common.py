@@ -67,7 +67,7 @@ Layers = Annotated[
     typer.Option(
         "--layers",
         metavar="L",
-        help="stack: layers among cuda, echo, tone, patches, autoregressive, em, rem, sem and tap, such as"
+        help="stack: layers among cuda, echo, tone, veil, patches, autoregressive, em, rem, sem and tap, such as"
         " cuda,tone:strength=0.5,sem:steps=400, in place of a preset.",
     ),
 ]
@@ -93,7 +93,8 @@ Grid = Annotated[
     typer.Option(
         "--grid",
         metavar="G",
-        help="tone: points of light a side, 2 (default) to 8. patches: of them a side, 4 (default), 8 or 16.",
+        help="tone: points of light a side, 2 (default) to 8. veil: 3 to 8, default 4. patches: of them a side,"
+        " 4 (default), 8 or 16.",
     ),
 ]
 Surrogate = Annotated[
@@ -106,7 +107,9 @@ NoiseSeed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Nois
 Radius = Annotated[
     float | None,
     typer.Option(
-        "--radius", metavar="R", help="Noise, patches, autoregressive: grey levels of 255, at most. [default: 8]"
+        "--radius",
+        metavar="R",
+        help="Noise, patches, autoregressive, veil: grey levels of 255, at most. [default: 8; veil: 40]",
     ),
 ]
 Per = Annotated[

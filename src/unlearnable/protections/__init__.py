@@ -8,4 +8,5 @@ from unlearnable.protections import error_minimizing as error_minimizing
 from unlearnable.protections import patches as patches
 from unlearnable.protections import stack as stack
 from unlearnable.protections import tone as tone
+from unlearnable.protections import veil as veil
 from unlearnable.protections.base import protections as protections

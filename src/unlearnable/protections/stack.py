@@ -55,6 +55,7 @@ LAYERS: Final[dict[str, type[Perturbation]]] = {
     "echo": ClasswiseEcho,
     "patches": Noise,
     "tone": ClasswiseTone,
+    "veil": Noise,
     **dict.fromkeys(MADE, Noise),
 }
 """The protections that can be layers, and what they give."""
