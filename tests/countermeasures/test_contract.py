@@ -36,16 +36,18 @@ CASES = [  # a new countermeasure is one row: its name and options that make it 
     ("resize", {}),
     ("resized-crop", {}),
     ("rsk", {}),
+    ("shade-removal", {}),
     ("spectrum-equalization", {}),
     ("tone-matching", {}),
     ("ueraser", {}),
     ("ueraser-max", {"views": 2}),
+    ("veil-removal", {}),
     ("whitening", {}),
 ]
 AT_TEST = {"autocontrast", "equalize", "gray-world", "grayscale", "local-normalization", "whitening"}
 OF_CLASSES = {  # what these move onto the mean of all is, of one picture, the mean of all
     *("class-mean-removal", "echo-removal", "orthogonal-projection", "pattern-removal"),
-    *("spectrum-equalization", "tone-matching"),
+    *("shade-removal", "spectrum-equalization", "tone-matching", "veil-removal"),
 }
 COLOUR_ALONE = {"gray-world", "grayscale"}  # these leave grey pictures as they are
 

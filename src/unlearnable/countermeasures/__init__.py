@@ -12,6 +12,7 @@ from unlearnable.countermeasures import echo_removal as echo_removal
 from unlearnable.countermeasures import filters as filters
 from unlearnable.countermeasures import grayscale as grayscale
 from unlearnable.countermeasures import jpeg as jpeg
+from unlearnable.countermeasures import light_removal as light_removal
 from unlearnable.countermeasures import none as none
 from unlearnable.countermeasures import orthogonal_projection as orthogonal_projection
 from unlearnable.countermeasures import paired_regression as paired_regression
