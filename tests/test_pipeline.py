@@ -783,7 +783,7 @@ def test_a_destination_that_cannot_be_written(pictures, key):
         ("echo", {}, 45),
         ("patches", {"radius": 12.0}, 90),
         ("autoregressive", {}, 90),
-        ("veil", {"radius": 64.0}, 90),
+        ("veil", {"radius": 60.0}, 45),
         ("stack", {"preset": "strong"}, 26),
         ("stack", {"layers": "cuda,tone:strength=0.25,patches"}, 26),
     ],

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from tests.conftest import draw_picture
 from tests.countermeasures.conftest import textured
 from unlearnable import InputError, Key
-from unlearnable.countermeasures import Published, countermeasures, light_removal, named
+from unlearnable.countermeasures import Published, countermeasures, named, shade_removal
 from unlearnable.countermeasures.echo_removal import class_cepstra, find_echo, without_echo
 from unlearnable.countermeasures.tone_matching import colour_maps, matching_curves, shade_gains
 from unlearnable.protections import protections
@@ -97,7 +97,6 @@ def test_classes_without_pictures_do_no_harm(published):
     assert np.array_equal(cleaned("tone-matching", more), cleaned("tone-matching", published))
     assert np.array_equal(cleaned("pattern-removal", more), cleaned("pattern-removal", published))
     assert np.array_equal(cleaned("echo-removal", more), cleaned("echo-removal", published))
-    assert np.array_equal(cleaned("veil-removal", more), cleaned("veil-removal", published))
     assert np.array_equal(cleaned("shade-removal", more), cleaned("shade-removal", published))
 
 
@@ -142,44 +141,29 @@ def lively():
 
 
 @pytest.mark.parametrize("strip", [1, 1 << 26])
-def test_light_is_removed_as_the_ends_tell(strip, published, monkeypatch):
-    monkeypatch.setattr(light_removal, "_PART", strip)
+def test_shades_are_removed_as_the_brightest_values_tell(strip, published, monkeypatch):
+    monkeypatch.setattr(shade_removal, "_PART", strip)
     images, labels = published.images.astype(float), published.labels
     ordered = [np.sort(images[labels == label], axis=0) for label in range(3)]
-    beyond = [len(some) * 10 // 100 for some in ordered]
-    darkest = np.stack([some[n] for some, n in zip(ordered, beyond, strict=True)])
-    brightest = np.stack([some[len(some) - 1 - n] for some, n in zip(ordered, beyond, strict=True)])
-
-    def smooth(light):
-        return gaussian_filter(light, (0, 2, 2, 0), mode="nearest")
-
-    veils = smooth(darkest + brightest - (darkest + brightest).mean(0))
-    wanted = (images - veils[labels]).clip(0, 255)
-    assert np.abs(cleaned("veil-removal-10", published) - wanted).max() <= 0.501
-    gains = smooth(brightest).mean(0) / smooth(brightest)
-    wanted = (images * gains[labels]).clip(0, 255)
+    brightest = np.stack([some[len(some) - 1 - len(some) * 10 // 100] for some in ordered])
+    light = gaussian_filter(brightest, (0, 2, 2, 0), mode="nearest")
+    wanted = (images * (light.mean(0) / light)[labels]).clip(0, 255)
     assert np.abs(cleaned("shade-removal-10", published) - wanted).max() <= 0.501
 
 
-@pytest.mark.parametrize(
-    ("layer", "options", "remedy"),
-    [
-        ("veil", {"radius": 60}, "veil-removal"),
-        ("tone", {"strength": 0.8, "grid": 4, "mix": 0, "gamma": 0}, "shade-removal"),
-    ],
-)
-def test_light_of_a_layer_is_removed_and_that_of_a_class_is_not(layer, options, remedy, lively):
-    shown = protected(lively, layer, **options)
+def test_light_of_a_layer_is_removed_and_that_of_a_class_is_not(lively):
+    shown = protected(lively, "tone", strength=0.8, grid=4, mix=0, gamma=0)
     labels = lively.labels
 
     def lights(images):
         means = np.stack([images[labels == label].mean((0, 3)) for label in range(3)])
         return means - means.mean(0)
 
-    own, changed, left = (lights(some.astype(float)) for some in (lively.images, shown.images, cleaned(remedy, shown)))
+    some = (lively.images, shown.images, cleaned("shade-removal", shown), cleaned("shade-removal", lively))
+    own, changed, left, untouched = (lights(images.astype(float)) for images in some)
     assert own.std() > 10  # what is natural
     assert (left - own).std() < (changed - own).std() / 2.5
-    assert (lights(cleaned(remedy, lively).astype(float)) - own).std() < own.std() / 5
+    assert (untouched - own).std() < own.std() / 5
 
 
 @pytest.fixture(scope="module")
@@ -281,12 +265,11 @@ def test_sigmas_that_are_too_small(name, least):
         named(name)
 
 
-@pytest.mark.parametrize("name", ["veil-removal", "shade-removal"])
-def test_ends_that_are_none(name):
-    with pytest.raises(InputError, match="a percentage from 0 to less than 50"):
-        named(f"{name}-50")
+def test_brightest_values_that_are_none():
+    with pytest.raises(InputError, match="a percentage from 0 to less than 100"):
+        named("shade-removal-100")
     with pytest.raises(InputError, match="a sigma above 0"):
-        countermeasures.create(name, sigma=0)
+        countermeasures.create("shade-removal", sigma=0)
 
 
 def test_they_compose(clean):

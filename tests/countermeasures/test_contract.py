@@ -41,13 +41,12 @@ CASES = [  # a new countermeasure is one row: its name and options that make it 
     ("tone-matching", {}),
     ("ueraser", {}),
     ("ueraser-max", {"views": 2}),
-    ("veil-removal", {}),
     ("whitening", {}),
 ]
 AT_TEST = {"autocontrast", "equalize", "gray-world", "grayscale", "local-normalization", "whitening"}
 OF_CLASSES = {  # what these move onto the mean of all is, of one picture, the mean of all
     *("class-mean-removal", "echo-removal", "orthogonal-projection", "pattern-removal"),
-    *("shade-removal", "spectrum-equalization", "tone-matching", "veil-removal"),
+    *("shade-removal", "spectrum-equalization", "tone-matching"),
 }
 COLOUR_ALONE = {"gray-world", "grayscale"}  # these leave grey pictures as they are
 

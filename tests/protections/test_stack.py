@@ -77,7 +77,7 @@ def test_pictures_of_any_size_and_channels(size, channels, dtype, key, rng):
         out, traces = stacked.apply_traced(images, np.arange(3), IDS)
         back = stacked.restore(out, np.arange(3), IDS, traces)
         assert (out.shape, out.dtype, back.shape, back.dtype) == (images.shape, dtype) * 2
-        if layers in ("patches", "autoregressive", "veil"):
+        if layers in ("patches", "autoregressive"):
             assert np.array_equal(back, images)
 
 
@@ -124,7 +124,7 @@ def test_options_are_written_as_they_are_read():
 
 def test_the_noise_family_is_known():
     made = {name for name in protections if issubclass(protections.builder(name), AdditiveNoise)}
-    assert made == set(MADE) == {name for name in LAYERS if LAYERS[name] is Noise} - {"patches", "veil"}
+    assert made == set(MADE) == {name for name in LAYERS if LAYERS[name] is Noise} - {"patches"}
 
 
 def test_noise_is_made_from_what_the_layers_before_it_leave(key, rng):

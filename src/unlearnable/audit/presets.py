@@ -26,7 +26,7 @@ _ALL_SINGLE: Final = (
     *("gaussian-filter", "median-filter", "bilateral-filter", "color-jitter", "autocontrast"),
     *("gray-world", "resized-crop", "spectrum-equalization", "deconvolution", "ueraser-max"),
     *("tone-matching", "pattern-removal", "whitening", "local-normalization", "echo-removal"),
-    *("veil-removal", "shade-removal", "d-vae"),
+    *("shade-removal", "d-vae"),
 )
 _AGAINST_LAYERS: Final = (
     *("tone-matching+coin+jpeg", "tone-matching+grayscale+coin+jpeg", "tone-matching+equalize+coin+jpeg"),

@@ -12,13 +12,13 @@ from unlearnable.countermeasures import echo_removal as echo_removal
 from unlearnable.countermeasures import filters as filters
 from unlearnable.countermeasures import grayscale as grayscale
 from unlearnable.countermeasures import jpeg as jpeg
-from unlearnable.countermeasures import light_removal as light_removal
 from unlearnable.countermeasures import none as none
 from unlearnable.countermeasures import orthogonal_projection as orthogonal_projection
 from unlearnable.countermeasures import paired_regression as paired_regression
 from unlearnable.countermeasures import pattern_removal as pattern_removal
 from unlearnable.countermeasures import resize as resize
 from unlearnable.countermeasures import rsk as rsk
+from unlearnable.countermeasures import shade_removal as shade_removal
 from unlearnable.countermeasures import spectrum_equalization as spectrum_equalization
 from unlearnable.countermeasures import tone_matching as tone_matching
 from unlearnable.countermeasures import tones as tones

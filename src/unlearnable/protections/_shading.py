@@ -1,4 +1,4 @@
-"""The inner loops of tone, in whole numbers."""
+"""Light between its points, and the inner loops of tone and of veils, in whole numbers."""
 
 from typing import Any, Final
 
@@ -26,6 +26,14 @@ def ways(grid: int, length: int) -> Whole:
     along = np.arange(length) * ((grid - 1) * UNIT) // max(length - 1, 1)
     before = np.minimum(along // UNIT, grid - 2)
     return np.stack([before, along - before * UNIT])
+
+
+def spread(light: Whole, height: int, width: int, rows: slice = slice(None)) -> Whole:
+    """Spread the points of a light over some rows of a picture, linearly: (rows, width), in the parts it comes in."""
+    down, across = (ways(light.shape[0], length) for length in (height, width))
+    for before, part in (down[:, rows], across):  # one side after the other, and turned back in the end
+        light = (light[before] * (UNIT - part)[:, None] + light[before + 1] * part[:, None]).T
+    return light >> 24
 
 
 def _shade(images: Samples, chosen: Whole, table: Numbers, points: Whole, down: Whole, across: Whole) -> None:
@@ -59,3 +67,33 @@ def _shade(images: Samples, chosen: Whole, table: Numbers, points: Whole, down: 
 
 
 shade = compiled(_shade)
+
+
+def _lift(images: Samples, chosen: Whole, table: Numbers, points: Whole, down: Whole, across: Whole) -> None:
+    """Lay the same veil over some pictures, in place.
+
+    images: (count, height, width, channels), uint8 or uint16; the first channels, as many as ``points`` has, change.
+    chosen: which pictures. table: (samples,), by how much light of 1 changes a sample, in parts of 2**22; int32 for
+    8-bit pictures (no product exceeds 29 bits), int64 for 16-bit ones. points: (grid, grid, channels), light. down,
+    across: see :func:`ways`.
+    """
+    _, height, width, _ = images.shape
+    channels = points.shape[2]
+    light, row = np.empty((width, channels), table.dtype), np.empty(points.shape[1:], np.int64)
+    for n in chosen:
+        image = images[n]
+        for i in range(height):
+            above, part = down[0, i], down[1, i]
+            for k in range(len(row)):
+                for c in range(channels):
+                    row[k, c] = points[above, k, c] * (UNIT - part) + points[above + 1, k, c] * part
+            for j in range(width):
+                for c in range(channels):
+                    left = row[across[0, j], c]
+                    light[j, c] = (left * UNIT + (row[across[0, j] + 1, c] - left) * across[1, j]) >> 24
+            for j in range(width):
+                for c in range(channels):
+                    image[i, j, c] += (light[j, c] * table[image[i, j, c]] + (1 << 21)) >> 22
+
+
+lift = compiled(_lift)

@@ -42,6 +42,7 @@ from unlearnable.protections.echo import ClasswiseEcho
 from unlearnable.protections.error_minimizing import AdditiveNoise
 from unlearnable.protections.noise import Noise, share_left, write_tensors
 from unlearnable.protections.tone import ClasswiseTone
+from unlearnable.protections.veil import ClasswiseVeil
 
 _FORMAT: Final = "unlearnable-stack-1"
 _CHUNK: Final = 1 << 24  # bytes that are copied at a time
@@ -55,7 +56,7 @@ LAYERS: Final[dict[str, type[Perturbation]]] = {
     "echo": ClasswiseEcho,
     "patches": Noise,
     "tone": ClasswiseTone,
-    "veil": Noise,
+    "veil": ClasswiseVeil,
     **dict.fromkeys(MADE, Noise),
 }
 """The protections that can be layers, and what they give."""

@@ -209,6 +209,8 @@ class ClasswiseTone(Perturbation):
         self, images: Images, labels: Labels, ids: Sequence[str], traces: Traces, noise: float = ROUNDING
     ) -> Images:
         """Undo the looks, to what rounding left; ``ids``, ``traces`` and ``noise`` play no part."""
+        from unlearnable.protections._shading import spread
+
         check_images(images, labels, len(self.class_names))
         out = images.copy()
         full = int(np.iinfo(images.dtype).max)
@@ -222,7 +224,7 @@ class ClasswiseTone(Perturbation):
             black = channels - colours  # of a CMYK picture
             step = max(1, _STRIP // width)  # floats of a large picture take much memory
             for strip in (slice(top, top + step) for top in range(0, height, step)):
-                light_at = _spread(light, height, width, strip) / _SHADE
+                light_at = spread(light, height, width, strip) / _SHADE
                 powers = (image[strip, :, :colours] / full / light_at[..., None]) @ unmix
                 out[n, strip, :, : out.shape[3] - black] = np.rint(powers.clip(0, 1) ** (1 / gamma) * full)
         return out
@@ -280,13 +282,3 @@ def _curves(gamma: NDArray[np.float64], full: int) -> NDArray[np.int64]:
             power = (Decimal(sample) / full) ** Decimal(gamma[channel].item())
             curves[channel, sample] = int((power * (_CURVE * full)).to_integral_value())
     return curves.astype(np.int64)
-
-
-def _spread(light: NDArray[np.int64], height: int, width: int, rows: slice) -> NDArray[np.int64]:
-    """Spread the points of a shade over some rows of a picture, linearly: (rows, width), in parts of 4,096."""
-    from unlearnable.protections._shading import UNIT, ways
-
-    down, across = (ways(light.shape[0], length) for length in (height, width))
-    for before, part in (down[:, rows], across):  # one side after the other, and turned back in the end
-        light = (light[before] * (UNIT - part)[:, None] + light[before + 1] * part[:, None]).T
-    return light >> 24

@@ -1,28 +1,47 @@
-"""Veil: each class gets a smooth coloured light of its own, laid over its pictures.
+"""Veil: the middle tones of each class's pictures are lit by a smooth light of the class's own.
 
-A veil makes a picture brighter here and darker there, and changes so slowly that structure stays as it is, by which
-people and SSIM judge. So it may be many times louder than noise, and than what adversarial training can look past. A
-shade (:mod:`unlearnable.protections.tone`) takes contrast along with the light; a veil does not, and is as strong where
-a picture is dark. Not from a paper; what it withstands, and what not, is told in ``docs/stack.md``.
+What photographers call dodging and burning: a picture becomes brighter here and darker there, black stays black and
+white stays white. It changes so slowly over the picture that structure stays as it is, by which people and SSIM judge.
+So it may be many times louder than noise, and than what adversarial training can look past. A shade
+(:mod:`unlearnable.protections.tone`) shows in what a class's brightest pictures reach at each pixel, and light that is
+simply added in the darkest as well, wherefore both can be taken off; a veil shows in the middle alone, where natural
+classes differ too. Not from a paper; what it withstands, and what not, is told in ``docs/stack.md``.
 """
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
 from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
-from unlearnable.protections.base import Classed, Layer, protections
-from unlearnable.protections.noise import Noise
+from unlearnable.protections.base import (
+    ROUNDING,
+    Classed,
+    Images,
+    Labels,
+    Layer,
+    Perturbation,
+    Traces,
+    check_images,
+    in_parallel,
+    protections,
+)
+from unlearnable.protections.noise import write_tensors
 
-_CANVAS: Final = 32  # pixels along a side
+_FORMAT: Final = "unlearnable-veil-1"
 _UNIT: Final = 1 << 10  # of which light is whole parts
 _COMMON: Final = 7  # tenths of it that are the same in each channel, which grey pictures keep
-_LEAST: Final = 0.25  # root mean square of a veil's brightness, of its radius: a fainter one might be none at all
-_LEAST_RADIUS: Final = 4
+_LIFT: Final = 1 << 12  # of which the share of the light that a sample takes is whole parts
+_LEAST: Final = 4
+_MOST: Final = 60  # with 64, different samples may become the same
 
 
 def draw_points(stream: Stream, grid: int) -> NDArray[np.int64]:
@@ -32,13 +51,10 @@ def draw_points(stream: Stream, grid: int) -> NDArray[np.int64]:
     is not would give a veil away; and networks that are trained on mirrored pictures find it where it was.
     """
     left, right = (grid + 1) // 2, grid // 2
-    while True:
-        light = np.floor(stream.uniform(grid * left * 4) * (2 * _UNIT + 1)).astype(np.int64) - _UNIT
-        common, own = np.split(light.reshape(grid, left, 4), [1], axis=2)
-        points = _COMMON * common + (10 - _COMMON) * own
-        points = np.concatenate([points, points[:, right - 1 :: -1]], axis=1)
-        if (brightness(points) ** 2).mean() >= _LEAST**2:
-            return points
+    light = np.floor(stream.uniform(grid * left * 4) * (2 * _UNIT + 1)).astype(np.int64) - _UNIT
+    common, own = np.split(light.reshape(grid, left, 4), [1], axis=2)
+    points = _COMMON * common + (10 - _COMMON) * own
+    return np.concatenate([points, points[:, right - 1 :: -1]], axis=1)
 
 
 def brightness(points: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -65,7 +81,8 @@ def default_distance(classes: int) -> float:
 class Veil(Layer):
     """Veils and their parameters.
 
-    radius: in grey levels of 255, 4 to 64: by how much a sample changes at most, up or down.
+    radius: in grey levels of 255, 4 to 60: by how much a sample of the middle changes at most, up or down; one that is
+        x of the way from black to white changes by 4 x (1 - x) of that.
     grid: points of light along a side, 3 to 8.
 
     Raises InputError for other values.
@@ -75,14 +92,12 @@ class Veil(Layer):
     grid: int = 4
 
     def __post_init__(self) -> None:
-        if not (_LEAST_RADIUS <= self.radius <= 64 and self.radius == int(self.radius)):
-            raise expected(
-                f"a radius of {_LEAST_RADIUS} to 64 whole grey levels", str(self.radius), "40 is the default"
-            )
+        if not (_LEAST <= self.radius <= _MOST and self.radius == int(self.radius)):
+            raise expected(f"a radius of {_LEAST} to {_MOST} whole grey levels", str(self.radius), "40 is the default")
         if not 3 <= self.grid <= 8:
             raise expected("a grid of 3 to 8 points a side", str(self.grid), "4 is the default")
 
-    def fit(self, dataset: Classed, key: Key) -> Noise:
+    def fit(self, dataset: Classed, key: Key) -> "ClasswiseVeil":
         """Draw the veils of the data set's classes."""
         names = tuple(dataset.class_names)
         purpose = Purpose("veil-order", "veil", {"grid": self.grid})
@@ -94,8 +109,7 @@ class Veil(Layer):
         found = draw_as_apart_as_possible(
             lambda least: draw_apart(names, key, purpose, drawn, distances_to, least), default_distance(len(names))
         )
-        patterns = _spread(np.stack(found), int(self.radius))
-        return Noise(names, (), patterns[:0], patterns, radius=int(self.radius), method="Veil")
+        return ClasswiseVeil(names, np.stack(found) * int(self.radius) // 10)
 
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return radius and grid."""
@@ -103,20 +117,89 @@ class Veil(Layer):
 
     def scaled(self, share: float) -> "Veil":
         """Return it at a share of its radius, in whole grey levels, four at least."""
-        return replace(self, radius=max(_LEAST_RADIUS, round(share * self.radius)))
+        return replace(self, radius=max(_LEAST, round(share * self.radius)))
 
 
-def _spread(points: NDArray[np.int64], radius: int) -> NDArray[np.int8]:
-    """Spread points over the canvas, linearly between them: (count, 32, 32, 3), in whole grey levels.
+class ClasswiseVeil(Perturbation):
+    """The veils of a data set's classes.
 
-    In whole numbers, so that the same comes out on every machine.
+    Grey pictures take the mean of the channels' light; the black of a CMYK picture is left alone.
     """
-    last, grid = _CANVAS - 1, points.shape[1]
-    place = np.arange(_CANVAS) * (grid - 1)
-    before = np.minimum(place // last, grid - 2)
-    part = (place - before * last)[:, None]
-    for _ in range(2):  # one side after the other, and turned back in the end
-        points = points[:, before] * (last - part)[..., None] + points[:, before + 1] * part[..., None]
-        points = points.swapaxes(1, 2)
-    whole = 10 * _UNIT * last**2
-    return ((2 * radius * points + whole) // (2 * whole)).astype(np.int8)
+
+    def __init__(self, class_names: Sequence[str], points: NDArray[np.int64]) -> None:
+        """Take the light: (classes, grid, grid, 3), in parts of 1,024 of a grey level of 255, for middle grey."""
+        self.class_names = tuple(class_names)
+        self.points = points
+
+    def apply_traced(self, images: Images, labels: Labels, ids: Sequence[str]) -> tuple[Images, Traces]:
+        """Return the pictures under their veils; ``ids`` play no part, and nothing but the key is needed later."""
+        from unlearnable.protections._shading import lift, ways
+
+        check_images(images, labels, len(self.class_names))
+        out = np.array(images, order="C")
+        table = _lifts(int(np.iinfo(images.dtype).max))
+
+        def work(part: slice) -> None:
+            for label in np.unique(labels[part]).tolist():
+                points = self._for(label, images.shape[-1])
+                down, across = (ways(len(points), side) for side in images.shape[1:3])
+                lift(out[part], np.flatnonzero(labels[part] == label), table, points, down, across)
+
+        in_parallel(work, len(images), images.nbytes)
+        return out, np.zeros(len(images))
+
+    def restore(
+        self, images: Images, labels: Labels, ids: Sequence[str], traces: Traces, noise: float = ROUNDING
+    ) -> Images:
+        """Undo the veils, to what rounding left; ``ids``, ``traces`` and ``noise`` play no part."""
+        from unlearnable.protections._shading import spread
+
+        check_images(images, labels, len(self.class_names))
+        out = images.copy()
+        full = int(np.iinfo(images.dtype).max)
+        for n, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            if image.shape[2] == 3 and (image == image[..., :1]).all():
+                image = image[..., :1]  # it was grey, in a format that knows only colours
+            height, width, channels = image.shape
+            points = self._for(label, channels)
+            spread_out = [spread(points[..., c], height, width) for c in range(points.shape[-1])]
+            light = 4 * np.stack(spread_out, -1) / (255 * _UNIT)
+            lit = image[..., : light.shape[-1]] / full  # which is x + light x (1 - x)
+            before = 2 * lit / (1 + light + np.sqrt((1 + light) ** 2 - 4 * light * lit))
+            out[n, ..., :3] = np.rint(before * full)
+        return out
+
+    def _for(self, label: int, channels: int) -> NDArray[np.int64]:
+        points = self.points[label]
+        return points if channels >= 3 else np.asarray(points.sum(-1, keepdims=True) // 3)
+
+    def digests(self) -> dict[str, str]:
+        """Return a digest of each class's veil, by class name; it tells nothing about it."""
+        return {
+            name: hashlib.sha256(points.tobytes()).hexdigest()
+            for name, points in zip(self.class_names, self.points, strict=True)
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the veils and class names as safetensors. The file is as secret as the key."""
+        about = {"format": _FORMAT, "class_names": json.dumps(self.class_names)}
+        write_tensors(Path(path), {"points": self.points}, about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read veils written by :meth:`save`. Raises InputError for any other file."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = file.metadata() or {}
+                if about.get("format") != _FORMAT:
+                    raise KeyError(_FORMAT)
+                return cls(json.loads(about["class_names"]), file.get_tensor("points"))
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise expected("veils written by this package", f"{path} ({error})", "fit them again") from None
+
+
+def _lifts(full: int) -> NDArray[np.signedinteger[Any]]:
+    """Tabulate by how much light of 1 changes each sample (see ``_shading.lift``): 4 x (1 - x), x from 0 to 1."""
+    sample = np.arange(full + 1, dtype=np.int64)
+    shares = (4 * _LIFT * sample * (full - sample) + full**2 // 2) // full**2
+    return (shares * (full // 255)).astype(np.int32 if full == 255 else np.int64)
