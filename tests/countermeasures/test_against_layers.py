@@ -265,7 +265,7 @@ def test_sigmas_that_are_too_small(name, least):
         named(name)
 
 
-def test_brightest_values_that_are_none():
+def test_percentages_and_sigmas_out_of_range():
     with pytest.raises(InputError, match="a percentage from 0 to less than 100"):
         named("shade-removal-100")
     with pytest.raises(InputError, match="a sigma above 0"):

@@ -1,9 +1,9 @@
 """Shade removal: what a class's shade takes from the brightest values of each pixel is given back.
 
 Written against the shade of :mod:`unlearnable.protections.tone`, by somebody who knows how shades are made and has no
-key. In natural pictures of whatever class, any pixel is white in a few. So where the brightest of a class are not, a
-shade lies there. What classes look like by themselves moves their mean pictures far more than these brightest values,
-and is left as it is.
+key. With some hundred natural pictures of a class or more, any pixel is white in a few. So where the brightest are not,
+a shade lies there. What classes look like by themselves moves their mean pictures far more than these brightest values,
+and is left as it is. (With fewer pictures the brightest values tell of those pictures, and not of a shade.)
 """
 
 import math
@@ -26,7 +26,8 @@ class ShadeRemoval(Countermeasure):
 
     What leaves the range of grey levels is clipped.
 
-    percent: of a class's pictures that are brighter than its brightest values, 0 and more, below 100.
+    percent: how many of a class's pictures, in percent, may be brighter than what is taken for its brightest value; 0
+        and more, below 100.
     sigma: of the Gaussian that smooths the brightest values over the picture, in pixels, above 0.
     """
 
@@ -55,7 +56,7 @@ class ShadeRemoval(Countermeasure):
 
 
 def brightest_values(published: Published, percent: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return what so many percent of a class's pictures are brighter than, and which classes have pictures.
+    """Return the values that so many percent of a class's pictures exceed, and which classes have pictures.
 
     (classes, height, width, channels), 0 where a class is empty; (classes,).
     """

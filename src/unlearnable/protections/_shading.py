@@ -12,7 +12,7 @@ Whole = NDArray[np.int64]
 Numbers = NDArray[np.signedinteger[Any]]
 
 UNIT: Final = 4096
-"""Parts of light, and of the way from one point of it to the next."""
+"""Parts of the way from one point of light to the next, and of the light of a shade."""
 
 LANES: Final = 4
 """New channels in a table of a look: three, and one that makes a vector of them."""
@@ -74,8 +74,8 @@ def _lift(images: Samples, chosen: Whole, table: Numbers, points: Whole, down: W
 
     images: (count, height, width, channels), uint8 or uint16; the first channels, as many as ``points`` has, change.
     chosen: which pictures. table: (samples,), by how much light of 1 changes a sample, in parts of 2**22; int32 for
-    8-bit pictures (no product exceeds 29 bits), int64 for 16-bit ones. points: (grid, grid, channels), light. down,
-    across: see :func:`ways`.
+    8-bit pictures (no product exceeds 29 bits), int64 for 16-bit ones. points: (grid, grid, channels), light in parts
+    of 1,024 of a grey level of 255. down, across: see :func:`ways`.
     """
     _, height, width, _ = images.shape
     channels = points.shape[2]

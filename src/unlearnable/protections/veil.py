@@ -4,8 +4,8 @@ What photographers call dodging and burning: a picture becomes brighter here and
 white stays white. It changes so slowly over the picture that structure stays as it is, by which people and SSIM judge.
 So it may be many times louder than noise, and than what adversarial training can look past. A shade
 (:mod:`unlearnable.protections.tone`) shows in what a class's brightest pictures reach at each pixel, and light that is
-simply added in the darkest as well, wherefore both can be taken off; a veil shows in the middle alone, where natural
-classes differ too. Not from a paper; what it withstands, and what not, is told in ``docs/stack.md``.
+simply added in the darkest as well, so both can be taken off by that; a veil leaves these ends alone. Not from a paper;
+what it withstands, and what not, is told in ``docs/stack.md``.
 """
 
 import hashlib
@@ -41,7 +41,8 @@ _UNIT: Final = 1 << 10  # of which light is whole parts
 _COMMON: Final = 7  # tenths of it that are the same in each channel, which grey pictures keep
 _LIFT: Final = 1 << 12  # of which the share of the light that a sample takes is whole parts
 _LEAST: Final = 4
-_MOST: Final = 60  # with 64, different samples may become the same
+_MOST: Final = 60  # with 64 and more, what is brighter may become darker than what is not
+_STRIP: Final = 1 << 20  # samples that are restored at a time
 
 
 def draw_points(stream: Stream, grid: int) -> NDArray[np.int64]:
@@ -67,13 +68,16 @@ def distances_to(lights: NDArray[np.float64], one: NDArray[np.float64]) -> NDArr
     return np.asarray(np.sqrt(((lights - one) ** 2).mean((1, 2))))
 
 
-def default_distance(classes: int) -> float:
-    """Return how far veils keep from each other, of the radius: 0.6 for up to ten classes, less for more.
+def default_distance(grid: int, classes: int) -> float:
+    """Return how far veils keep from each other, of the radius: less with few points, and with more than ten classes.
 
-    >>> [round(default_distance(classes), 3) for classes in (10, 100, 1000)]
+    >>> [round(default_distance(4, classes), 3) for classes in (10, 100, 1000)]
     [0.6, 0.379, 0.239]
+    >>> [round(default_distance(3, classes), 3) for classes in (10, 100, 1000)]
+    [0.5, 0.281, 0.158]
     """
-    return float(0.6 * max(classes / 10, 1) ** -0.2)
+    most, exponent = (0.5, -0.25) if grid == 3 else (0.6, -0.2)
+    return float(most * max(classes / 10, 1) ** exponent)
 
 
 @protections.register("veil")
@@ -94,7 +98,7 @@ class Veil(Layer):
     def __post_init__(self) -> None:
         if not (_LEAST <= self.radius <= _MOST and self.radius == int(self.radius)):
             raise expected(f"a radius of {_LEAST} to {_MOST} whole grey levels", str(self.radius), "40 is the default")
-        if not 3 <= self.grid <= 8:
+        if not (3 <= self.grid <= 8 and self.grid == int(self.grid)):
             raise expected("a grid of 3 to 8 points a side", str(self.grid), "4 is the default")
 
     def fit(self, dataset: Classed, key: Key) -> "ClasswiseVeil":
@@ -107,7 +111,8 @@ class Veil(Layer):
             return points, brightness(points)
 
         found = draw_as_apart_as_possible(
-            lambda least: draw_apart(names, key, purpose, drawn, distances_to, least), default_distance(len(names))
+            lambda least: draw_apart(names, key, purpose, drawn, distances_to, least),
+            default_distance(self.grid, len(names)),
         )
         return ClasswiseVeil(names, np.stack(found) * int(self.radius) // 10)
 
@@ -161,12 +166,14 @@ class ClasswiseVeil(Perturbation):
             if image.shape[2] == 3 and (image == image[..., :1]).all():
                 image = image[..., :1]  # it was grey, in a format that knows only colours
             height, width, channels = image.shape
-            points = self._for(label, channels)
-            spread_out = [spread(points[..., c], height, width) for c in range(points.shape[-1])]
-            light = 4 * np.stack(spread_out, -1) / (255 * _UNIT)
-            lit = image[..., : light.shape[-1]] / full  # which is x + light x (1 - x)
-            before = 2 * lit / (1 + light + np.sqrt((1 + light) ** 2 - 4 * light * lit))
-            out[n, ..., :3] = np.rint(before * full)
+            points = np.moveaxis(self._for(label, channels), -1, 0)
+            step = max(1, _STRIP // (width * channels))  # floats of a large picture take much memory
+            for strip in (slice(top, top + step) for top in range(0, height, step)):
+                spread_out = [spread(of_channel, height, width, strip) for of_channel in points]
+                light = 4 * np.stack(spread_out, -1) / (255 * _UNIT)
+                lit = image[strip, :, : len(points)] / full  # which is x + light x (1 - x)
+                before = 2 * lit / (1 + light + np.sqrt((1 + light) ** 2 - 4 * light * lit))
+                out[n, strip, :, :3] = np.rint(before * full)
         return out
 
     def _for(self, label: int, channels: int) -> NDArray[np.int64]:
@@ -193,13 +200,22 @@ class ClasswiseVeil(Perturbation):
                 about = file.metadata() or {}
                 if about.get("format") != _FORMAT:
                     raise KeyError(_FORMAT)
-                return cls(json.loads(about["class_names"]), file.get_tensor("points"))
+                names, points = json.loads(about["class_names"]), file.get_tensor("points")
+            sides = points.shape[1:3]
+            if points.shape != (len(names), *sides, 3) or sides[0] != sides[1] or not 3 <= sides[0] <= 8:
+                raise ValueError(f"points of shape {points.shape} for {len(names)} classes")
+            if points.dtype != np.int64 or np.abs(points).max(initial=0) > _MOST * _UNIT:
+                raise ValueError(f"{points.dtype} points beyond {_MOST} grey levels, or of another kind than int64")
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise expected("veils written by this package", f"{path} ({error})", "fit them again") from None
+        return cls(names, points)
 
 
 def _lifts(full: int) -> NDArray[np.signedinteger[Any]]:
-    """Tabulate by how much light of 1 changes each sample (see ``_shading.lift``): 4 x (1 - x), x from 0 to 1."""
+    """Tabulate by how much light of 1 changes each sample (see ``_shading.lift``): 4 x (1 - x), x from 0 to 1.
+
+    (full + 1,). Rounded once, so that what is brighter stays brighter, and nothing leaves the range.
+    """
     sample = np.arange(full + 1, dtype=np.int64)
-    shares = (4 * _LIFT * sample * (full - sample) + full**2 // 2) // full**2
-    return (shares * (full // 255)).astype(np.int32 if full == 255 else np.int64)
+    lifts = (4 * _LIFT * (full // 255) * sample * (full - sample) + full**2 // 2) // full**2
+    return lifts.astype(np.int32 if full == 255 else np.int64)
