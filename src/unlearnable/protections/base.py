@@ -136,6 +136,11 @@ def check_images(images: NDArray[Any], labels: NDArray[Any], classes: int) -> No
         raise ValueError(f"expected labels from 0 to {classes - 1}, found {labels.min()} to {labels.max()}")
 
 
+def stored_grey(image: Images) -> bool:
+    """Tell whether a picture, (height, width, channels), may have been grey, in a format that knows only colours."""
+    return image.shape[2] == 3 and bool((image == image[..., :1]).all())
+
+
 def in_parallel(work: Callable[[slice], None], count: int, size: int) -> None:
     """Run ``work`` over all of ``range(count)``, on every core if the data, ``size`` bytes, are worth it."""
     pieces = min(count, 8 * cores())

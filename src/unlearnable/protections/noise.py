@@ -17,7 +17,16 @@ from unlearnable.compiled import compiled
 from unlearnable.errors import expected
 from unlearnable.pictures.destination import writing
 from unlearnable.pictures.samples import Part, eight_bit
-from unlearnable.protections.base import ROUNDING, Images, Labels, Perturbation, Trace, Traces, check_images
+from unlearnable.protections.base import (
+    ROUNDING,
+    Images,
+    Labels,
+    Perturbation,
+    Trace,
+    Traces,
+    check_images,
+    stored_grey,
+)
 
 _FORMAT: Final = "unlearnable-noise-1"
 _CHUNK: Final = 1 << 24  # bytes that are copied at a time
@@ -116,8 +125,8 @@ class Noise(Perturbation):
         for n, (image, label, id_, trace) in enumerate(zip(images, labels.tolist(), ids, traces, strict=True)):
             pattern = self.pattern(label, id_)
             before, exact = _removed(image, carried(pattern, image.shape), trace)
-            if image.shape[2] == 3 and (image == image[..., :1]).all():
-                grey = image[..., :1]  # as which it may have been protected, in a format that knows only colours
+            if stored_grey(image):
+                grey = image[..., :1]  # as which it may have been protected
                 of_grey, exact_of_grey = _removed(grey, carried(pattern, grey.shape), trace)
                 if exact_of_grey or not exact:
                     before = of_grey

@@ -36,6 +36,7 @@ from unlearnable.protections.base import (
     check_images,
     in_parallel,
     protections,
+    stored_grey,
 )
 from unlearnable.protections.noise import write_tensors
 
@@ -215,8 +216,8 @@ class ClasswiseTone(Perturbation):
         out = images.copy()
         full = int(np.iinfo(images.dtype).max)
         for n, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-            if image.shape[2] == 3 and (image == image[..., :1]).all():
-                image = image[..., :1]  # it was grey, in a format that knows only colours
+            if stored_grey(image):
+                image = image[..., :1]
             height, width, channels = image.shape
             gamma, mix, light = self._for(label, channels)
             colours = len(mix)
