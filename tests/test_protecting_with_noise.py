@@ -68,7 +68,7 @@ def album(tmp_path, rng):
     return root
 
 
-@pytest.mark.parametrize("method", ["em", "rem", "sem", "tap"])
+@pytest.mark.parametrize("method", ["em", "rem", "sem", "tap", "decoy"])
 def test_main_job(method, album, tmp_path, key):
     before = contents(album)
     report = protect(album, tmp_path / "out", key, method=method)

@@ -135,8 +135,10 @@ def fitted(
     elif given is not None:
         noise = _fitting(Noise.load(given), method, names)
     else:
-        data = _canvases(method, pictures, classes, _before(protection, names, key))
-        noise = method.fit(data, _secret(key), state=files.state, progress=progress)
+        before = _before(protection, names, key)
+        data = _canvases(method, pictures, classes, before)
+        clean = _canvases(method, pictures, classes, None) if before is not None and method.learns_clean else None
+        noise = method.fit(data, _secret(key), clean=clean, state=files.state, progress=progress)
     return _around(noise, protection, key)
 
 

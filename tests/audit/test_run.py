@@ -76,6 +76,38 @@ def test_a_row_tells_how_the_test_pictures_were_named(trainer):
     assert trainer.calls[0].recipe.epochs == 2
 
 
+def test_a_relabelling_scraper_goes_by_clean_pictures_that_he_knows(trainer, monkeypatch):
+    shown = []
+
+    def swapped(dark, images, **options):
+        shown.append(images)
+        return (images.mean((1, 2, 3)) < 127).astype(np.int64)
+
+    monkeypatch.setattr(module, "predictions", swapped)
+    one = sets()
+    bench = Bench(sets=one, epochs=2)
+    wrong, right = bench.run(cell()), bench.run(cell(countermeasure="relabelling-2"))
+    assert (wrong.accuracy, right.accuracy, right.confusion) == (0.0, 1.0, [[10, 0], [0, 10]])
+    assert shown[2].shape[0] == 4
+    assert all(any(np.array_equal(picture, clean) for clean in one.clean.images) for picture in shown[2])
+    bench.run(cell(countermeasure="grayscale+relabelling"))
+    assert np.array_equal(shown[-1][..., 0], shown[-1][..., 2])  # he shows them to the network as he shows others
+    assert len(shown[-1]) == 20
+    bench.run(cell(countermeasure="relabelling-99"))
+    assert len(shown[-1]) == len(one.clean)  # all, where there are fewer
+
+
+def test_what_a_scraper_knows_tells_runs_apart():
+    one = sets()
+    other = replace(one, clean=replace(one.clean, images=one.clean.images // 2))
+    keys = [
+        [key_of(Bench(sets=these).spec(cell(countermeasure=name))) for these in (one, other)]
+        for name in ("none", "relabelling")
+    ]
+    assert keys[0][0] == keys[0][1]
+    assert keys[1][0] != keys[1][1]
+
+
 def test_what_is_trained_on_is_what_the_cell_says(trainer):
     one = sets()
     bench = Bench(sets=one)

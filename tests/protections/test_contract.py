@@ -20,6 +20,8 @@ CASES = [  # a new protection is one row: its name and options that make it fast
     ("sem", {**SMALL, "per": "class", "radius": 16}),
     ("tap", SMALL),
     ("tap", {**SMALL, "targeted": False}),
+    ("decoy", SMALL),
+    ("decoy", {**SMALL, "per": "class", "against": "crops"}),
     ("tone", {}),
     ("tone", {"strength": 1, "grid": 4}),
     ("echo", {}),

@@ -7,7 +7,7 @@ import torch
 from tests.countermeasures.conftest import textured
 from unlearnable.countermeasures import Published, named
 from unlearnable.countermeasures.rsk import low_pass
-from unlearnable.protections.countered import Countered, equalized, grey, normalized
+from unlearnable.protections.countered import Countered, Retouched, equalized, grey, normalized
 
 
 def as_batch(images):
@@ -95,3 +95,22 @@ def test_flat_pictures_give_numbers():
         (gradient,) = torch.autograd.grad(views.sum(), flat)
         assert views.isfinite().all()
         assert gradient.isfinite().all()
+
+
+def test_a_retouched_picture_has_gammas_of_its_own_and_some_no_colours_or_no_light(rng):
+    batch = as_batch(textured(rng, count=600, height=8, width=8).images)
+    generator = torch.Generator().manual_seed(1)
+    seen = Retouched()(torch.nn.Identity(), batch, torch.zeros(600), generator)
+    assert seen.shape == batch.shape
+    assert seen.min() >= 0
+    assert seen.max() <= 1
+    is_grey = (seen - seen.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-4
+    assert 0.24 < is_grey.float().mean() < 0.36
+    same = normalized(batch)  # that of a picture under gammas is much the same
+    is_normal = ((seen - same).square().mean((1, 2, 3)) < (seen - batch).square().mean((1, 2, 3))) & ~is_grey
+    assert 0.15 < is_normal.float().mean() < 0.27
+    gamma = (seen.log() / batch.clamp_min(1e-3).log())[~is_grey & ~is_normal]
+    spread = gamma.flatten(2).median(2).values
+    assert spread.min() > 2**-0.51
+    assert spread.max() < 2**0.51
+    assert spread.std(1).mean() > 0.1

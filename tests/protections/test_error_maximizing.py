@@ -1,4 +1,4 @@
-"""TAP: a surrogate trained on clean pictures takes protected ones for the next class."""
+"""A surrogate trained on clean pictures takes protected ones for the next class, by name or in a secret order."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,9 @@ from unlearnable.errors import InputError
 from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections import _bilevel, error_maximizing
 from unlearnable.protections._bilevel import fit_noise
-from unlearnable.protections.error_maximizing import TAP
+from unlearnable.protections.countered import Retouched
+from unlearnable.protections.error_maximizing import TAP, Decoy
+from unlearnable.protections.stack import Stack
 from unlearnable.training.checkpoint import Network, load_network, save_network
 from unlearnable.training.evaluation import predictions
 from unlearnable.training.loop import train
@@ -65,6 +67,74 @@ def test_protected_pictures_are_taken_for_another_class(surrogate, targeted):
     if targeted:
         assert (after == (DATA.labels + 1) % 3).mean() > 0.8
     assert made.gradients == 30 * 40 + 3 * 40 * 10  # one pass a step: of the pictures, then of the classes
+
+
+def decoyed(surrogate, data, *, seed=0, of_class=False):
+    method = Decoy(noise_steps=40, batch_size=16, against="crops")
+    made = fit_noise(
+        data,
+        network=lambda: surrogate,
+        member=method.member(8),
+        settings=method.settings(),
+        radius=Linf.of_255(100),
+        seed=seed,
+        precision="float32",
+    )
+    patterns = made.by_class[data.labels] if of_class else made.patterns
+    return predictions(surrogate, (data.images + patterns.astype(int)).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("of_class", [False, True])
+def test_decoys_lead_each_class_to_another_which_the_seed_decides(surrogate, of_class):
+    orders = set()
+    for seed in range(8):
+        taken = decoyed(surrogate, DATA, seed=seed, of_class=of_class)
+        led = [int(np.bincount(taken[DATA.labels == label], minlength=3).argmax()) for label in range(3)]
+        assert sorted(led) == [0, 1, 2]
+        assert all(led[label] != label for label in range(3))
+        assert (taken == np.array(led)[DATA.labels]).mean() > 0.8
+        orders.add(tuple(led))
+    assert len(orders) == 2  # there are no others
+
+
+def test_no_decoy_is_of_a_class_without_pictures(surrogate):
+    data = replace(DATA.select(np.flatnonzero(DATA.labels != 1)), class_names=DATA.class_names)
+    for seed in range(4):
+        assert (decoyed(surrogate, data, seed=seed) == 2 - data.labels).mean() > 0.8
+
+
+def test_a_surrogate_learns_from_pictures_as_they_were_before_the_layers(key, monkeypatch):
+    seen = []
+    monkeypatch.setattr("unlearnable.training.loop.train", lambda data, **options: seen.append(data) or stop())
+    for layers in ("tone,tap", "tone,decoy", "tap"):
+        with pytest.raises(Stopped):
+            Stack(layers=layers).fit(DATA, key)
+    assert all(np.array_equal(data.images, DATA.images) for data in seen)
+    assert len(seen) == 3
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """The training would begin."""
+
+
+def stop():
+    raise Stopped
+
+
+def test_the_surrogate_of_decoys_is_trained_against_an_adversary():
+    recipe, change = Decoy(inner_radius=6).training()
+    assert (recipe.objective.attack.budget, recipe.objective.attack.steps) == (Linf.of_255(6), 3)
+    assert change == Retouched()
+    assert Decoy(against="crops").training()[1] is None
+    assert TAP().training()[1] is None
+    settings = Decoy().settings()
+    assert (settings.steps, settings.noise_steps, settings.samples) == (2_000, 20, 1)
+    assert (Decoy(steps=9).settings().steps, Decoy(preset="paper").settings().noise_steps) == (9, 100)
+
+
+def test_decoys_are_described_by_all_their_options():
+    described = Stack(layers="decoy:against=crops:steps=9").parameters()["layers"]
+    assert Stack(layers=described).protections()[0][1] == Decoy(against="crops", steps=9)
 
 
 def test_the_surrogate_stays_as_it_came(surrogate):

@@ -230,7 +230,10 @@ def test_to_another_process_noise_goes_as_the_name_of_its_file(images, key, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": "sem,cuda,em"}, r"one layer at most among em, rem, sem, tap, found 'sem' and 'em': leave one out"),
+        (
+            {"layers": "sem,cuda,em"},
+            r"one layer at most among em, rem, sem, tap, decoy, found 'sem' and 'em': leave one out",
+        ),
         ({"layers": "cuda,tome"}, "layers among"),
         ({"layers": "stack"}, "layers among"),
         ({"layers": "tone,tone"}, "each layer once"),

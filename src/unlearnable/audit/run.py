@@ -23,6 +23,7 @@ from unlearnable.audit.sets import Sets
 from unlearnable.audit.store import SUBSET, Row, Store, key_of
 from unlearnable.countermeasures import Composition, Leak, Published, named
 from unlearnable.countermeasures.adversarial_transformation import AdversarialTransformation
+from unlearnable.countermeasures.relabelling import Relabelling
 from unlearnable.errors import InputError, expected
 from unlearnable.models import build
 from unlearnable.pictures.dataset import Dataset
@@ -115,8 +116,9 @@ class Bench:
         """Return everything that determines a run, for JSON; its hash is the run's key."""
         height, width, channels = self.sets.clean.images.shape[1:]
         model = {"name": cell.model, "channels": channels, "size": [height, width]}
+        known = _relabelling(self.countermeasure(cell.countermeasure)) is not None
         return {
-            **self.sets.identity(cell.protection, cell.fraction),
+            **self.sets.identity(cell.protection, cell.fraction, known=known),
             "limit": self.limit,
             "countermeasure": self.countermeasure(cell.countermeasure).spec(),
             "leaked": self.leaked if "paired-regression" in cell.countermeasure else 0,
@@ -159,6 +161,13 @@ class Bench:
             originals = self.sets.clean.images[[places[dataset.ids[place]] for place in index]]
             leak = Leak(index, originals)
         return Published(dataset.images, dataset.labels, len(dataset.class_names), leak)
+
+    def known(self, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return clean pictures that a scraper has labelled himself, and their labels: so many a class, on average."""
+        clean = self.sets.clean
+        names = [clean.class_names[label] for label in clean.labels]
+        chosen = choose(clean.ids, names, min(1, count * len(set(names)) / len(clean)), seed, "known")
+        return clean.images[chosen], clean.labels[chosen]
 
     @lru_cache(maxsize=1)  # noqa: B019 - a bench lives as long as its audit
     def cleaned(self, protection: str, fraction: float, seed: int, countermeasure: str) -> Dataset:
@@ -207,6 +216,10 @@ class Bench:
         )
         learned = time.monotonic()
         answers = predictions(trained.model, self.tests(cell.countermeasure), precision=self.precision)
+        if (relabelling := _relabelling(countermeasure)) is not None:
+            shown, labels = self.known(relabelling.known, cell.seed)
+            told = predictions(trained.model, countermeasure.at_test(shown), precision=self.precision)
+            answers = relabelling.renamed(told, labels, len(dataset.class_names))[answers]
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
         spec, truth = self.spec(cell), self.sets.test.labels
@@ -239,6 +252,10 @@ class Bench:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             halves=[[int(right[half].sum()), int(half.sum())] for half in (halves, ~halves)],
         )
+
+
+def _relabelling(countermeasure: Composition) -> Relabelling | None:
+    return next((part for part in countermeasure.parts if isinstance(part, Relabelling)), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,13 +66,16 @@ class Sets:
         images = np.where(chosen[:, None, None, None], self.protected[protection].images, self.clean.images)
         return replace(self.clean, images=images)
 
-    def identity(self, protection: str, fraction: float) -> dict[str, Any]:
-        """Return all that determines the training pictures of a run, beside the seed, and the test pictures."""
+    def identity(self, protection: str, fraction: float, *, known: bool = False) -> dict[str, Any]:
+        """Return all that determines the training pictures of a run, beside the seed, and the test pictures.
+
+        known: whether some clean pictures are known to the scraper, whatever is trained on.
+        """
         used = {
             "protected": self.protected[protection].fingerprint() if protection in self.protected else None,
-            "clean": self.clean.fingerprint() if fraction < 1 else None,
+            "clean": self.clean.fingerprint() if fraction < 1 or known else None,
         }
-        if 0 < fraction < 1:
+        if 0 < fraction < 1 or known:
             used["choice"] = self._ids[0]
         tests = {"pictures": self.test.fingerprint(), "choice": self._ids[1]}
         return {"train": used | {"fraction": fraction, "count": len(self.clean)}, "test": tests}

@@ -67,8 +67,8 @@ Layers = Annotated[
     typer.Option(
         "--layers",
         metavar="L",
-        help="stack: layers among cuda, echo, tone, veil, patches, autoregressive, em, rem, sem and tap, such as"
-        " cuda,tone:strength=0.5,sem:steps=400, in place of a preset.",
+        help="stack: layers among cuda, echo, tone, veil, patches, autoregressive, em, rem, sem, tap and decoy,"
+        " such as cuda,tone:strength=0.5,sem:steps=400, in place of a preset.",
     ),
 ]
 MinSsim = Annotated[

@@ -16,6 +16,7 @@ from unlearnable.countermeasures import none as none
 from unlearnable.countermeasures import orthogonal_projection as orthogonal_projection
 from unlearnable.countermeasures import paired_regression as paired_regression
 from unlearnable.countermeasures import pattern_removal as pattern_removal
+from unlearnable.countermeasures import relabelling as relabelling
 from unlearnable.countermeasures import resize as resize
 from unlearnable.countermeasures import rsk as rsk
 from unlearnable.countermeasures import shade_removal as shade_removal

@@ -89,7 +89,9 @@ class Member:
     perturb: of the inner batch. objective: the surrogate is trained with; None if it comes trained. transform: what
     the expectation goes over, and the surrogate is trained under; None for pictures as they are. countered: what
     scrapers do to what is transformed, before anything perturbs it; None for nothing. shift: the noise leads towards
-    the label so many classes on. ascend: it leads away from that label instead.
+    the label so many classes on. shuffled: in an order of the classes that is drawn from the seed, and not in that of
+    their names. ascend: it leads away from that label instead. reach: how many radii the steps of a batch's noise go
+    together.
     """
 
     perturb: Perturb
@@ -98,6 +100,8 @@ class Member:
     countered: Countered | None = None
     shift: int = 0
     ascend: bool = False
+    shuffled: bool = False
+    reach: float = 2.0
 
     def passes(self, settings: Settings, *, per_class: bool = False) -> tuple[int, int]:
         """Count the passes, forward and backward, of one picture: in a step, and in the last pass.
@@ -122,6 +126,7 @@ def optimised(
     step_size: float,
     radius: float,
     chance: torch.Generator,
+    labels: Tensor | None = None,
     owner: Tensor | None = None,
     precision: Precision = "auto",
 ) -> Tensor:
@@ -131,14 +136,15 @@ def optimised(
     through what scrapers do, transformation and range. The network is as in evaluation, and left as it was.
 
     images: (count, channels, height, width), 0 to 1. start: noise of the same shape; or, with ``owner``, (groups,
-    channels, height, width), where picture i shares the noise of group ``owner[i]``.
+    channels, height, width), where picture i shares the noise of group ``owner[i]``. labels: the classes that scrapers
+    take the pictures for, if these are not the targets.
 
     Raises FloatingPointError where a gradient is no number.
     """
     count, _, height, width = images.shape
     limit = _AT_ONCE.get(images.device.type, _AT_ONCE_ELSEWHERE)
     at_once = max(1, limit // (count * height * width))
-    noise = start
+    noise, known = start, targets if labels is None else labels
     sound = torch.ones((), dtype=torch.bool, device=images.device)
     climb = step_size if member.ascend else -step_size
     with frozen(network):
@@ -148,7 +154,7 @@ def optimised(
             gradient = torch.zeros_like(images)
             for first in range(0, samples, at_once):
                 copies = min(at_once, samples - first)
-                gradient += _gradient(network, seen, targets, copies, member, chance, precision)
+                gradient += _gradient(network, seen, targets, known, copies, member, chance, precision)
             sound &= gradient.isfinite().all()  # asked for once, at the end; the sign of what is no number is 0
             gradient *= seen == wanted  # beyond the range nothing changes
             if owner is not None:
@@ -163,6 +169,7 @@ def _gradient(
     network: nn.Module,
     seen: Tensor,
     targets: Tensor,
+    labels: Tensor,
     copies: int,
     member: Member,
     chance: torch.Generator,
@@ -178,7 +185,7 @@ def _gradient(
         crops = member.transform.draw(count * copies, height, width, chance)
         views = member.transform.apply(seen, crops)
     views = views.detach().requires_grad_()
-    shown = views if member.countered is None else member.countered(views, drawn, chance)
+    shown = views if member.countered is None else member.countered(views, labels.repeat(copies), chance)
     with autocast(seen.device, precision):
         disturbed = member.perturb(network, shown.detach(), drawn, chance).detach().requires_grad_()
         (gradient,) = torch.autograd.grad(cross_entropy(network(disturbed), drawn).sum(), disturbed)
@@ -279,6 +286,7 @@ class _Fit:
             remedy = "add pictures of it, or take it out"
             raise expected("two pictures of each class at least", f"one of {alone!r}", remedy)
         self.absent = torch.from_numpy(present == 0)
+        self.targets = self._targets(np.flatnonzero(present))
         self.guessing = guessing(dataset.labels)
         self.batches = math.ceil(len(self.order) / settings.batch_size)
         self.steps = settings.steps if member.objective is not None else 0
@@ -341,6 +349,8 @@ class _Fit:
         member = described(self.member)
         if member["countered"] is None:
             del member["countered"]  # runs of before there was such a thing go on
+        if not member["shuffled"]:
+            del member["shuffled"], member["reach"]
         ids = json.dumps([self.dataset.ids[place] for place in self.order.tolist()])
         return {
             "seed": hashlib.sha256(f"noise {self.seed}".encode()).hexdigest()[:16],
@@ -439,17 +449,28 @@ class _Fit:
         return optimised(
             model,
             images,
-            (labels + self.member.shift) % self.classes,
+            self.targets.to(self.place)[labels],
             start,
             member=self.member,
             steps=self.settings.noise_steps if steps is None else steps,
             samples=self.settings.samples,
-            step_size=2 * self.radius.radius / self.settings.noise_steps,
+            step_size=self.member.reach * self.radius.radius / self.settings.noise_steps,
             radius=self.radius.radius,
             chance=generator(self.place, self.seed, purpose, number),
+            labels=labels,
             owner=owner,
             precision=self.precision,
         )
+
+    def _targets(self, present: NDArray[np.int64]) -> Tensor:
+        """Return what the noise of each class leads towards, (classes,)."""
+        order = torch.arange(self.classes)
+        if self.member.shuffled:  # among those that a surrogate can know
+            order = torch.from_numpy(present)
+            order = order[torch.randperm(len(order), generator=generator("cpu", self.seed, "targets"))]
+        targets = torch.arange(self.classes)
+        targets[order] = order.roll(-self.member.shift)
+        return targets
 
     def _start(self, count: int, *purpose: str | int) -> Tensor:
         height, width, channels = self.dataset.images.shape[1:]

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from unlearnable.countermeasures.rsk import RandomSharpening, draw_kernels, low_pass, sharpen
@@ -21,6 +21,8 @@ _LUMA: Final = (0.299, 0.587, 0.114)  # Rec. 601
 _PRIOR: Final = 8.0  # pictures of all classes that a batch's few of one are taken together with
 _SIGMAS: Final = 4  # at which a Gaussian is cut off
 _CHANCE: Final = 0.5  # of each step, by itself
+_RETOUCHED: Final = 0.3  # the same, of what a surrogate learns from
+_BLACK: Final = 1e-3  # what is below has no slope worth having under a gamma
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,24 @@ class Countered:
             images = equalized(images, labels)
         sharp = sharpen(images, draw_kernels(images, generator))
         return torch.where(chosen[2], low_pass(sharp, RandomSharpening.fraction), images)
+
+
+@dataclass(frozen=True)
+class Retouched:
+    """Pictures under looks that tell nothing of their classes, for a surrogate that is to know them under any.
+
+    Every channel gets a gamma of its own, from 2 to the power of -0.5 to 2 to that of 0.5; and of each picture, by a
+    chance of three in ten each, the colours go, and the light is normalised.
+    """
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Change a batch, (count, channels, height, width) from 0 to 1. The network and the labels play no part."""
+        count, channels, device = len(images), images.shape[1], images.device
+        exponents = torch.rand(count, channels, 1, 1, generator=generator, device=device) - 0.5
+        images = images.clamp_min(_BLACK) ** exponents.exp2()
+        chosen = torch.rand(2, count, 1, 1, 1, generator=generator, device=device) < _RETOUCHED
+        images = torch.where(chosen[0], grey(images), images)
+        return torch.where(chosen[1], normalized(images), images)
 
 
 def grey(images: Tensor) -> Tensor:

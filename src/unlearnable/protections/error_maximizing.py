@@ -1,19 +1,25 @@
-"""TAP: noise that looks to a network trained on clean pictures like another class; the label stays.
+"""Noise that looks to a network trained on clean pictures like another class; the label stays.
 
-Fowl et al., "Adversarial Examples Make Strong Poisons", NeurIPS 2021. Targeted, the noise leads towards the next class
-in the order of their names (label + 1 modulo the number of classes); untargeted, it leads away from the label.
+TAP: Fowl et al., "Adversarial Examples Make Strong Poisons", NeurIPS 2021. Targeted, the noise leads towards the next
+class in the order of their names (label + 1 modulo the number of classes); untargeted, it leads away from the label.
+
+Decoys: towards the next class in an order that is drawn from the key, with a surrogate that is trained against an
+adversary, as Wang, Wang and Wang, "Fooling Adversarial Training with Inducing Noise", arXiv 2111.10130, have it; and
+through what scrapers do to pictures, which is not from a paper.
 """
 
 import math
 import time
+from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from unlearnable.budgets import Linf
 from unlearnable.errors import expected
 from unlearnable.protections.base import protections
-from unlearnable.protections.error_minimizing import SURROGATE, AdditiveNoise
+from unlearnable.protections.error_minimizing import SURROGATE, AdditiveNoise, Robust
 from unlearnable.protections.settings import Settings, Status
 
 if TYPE_CHECKING:
@@ -22,11 +28,71 @@ if TYPE_CHECKING:
     from unlearnable.pictures.dataset import Dataset
     from unlearnable.protections._bilevel import Member
     from unlearnable.training.checkpoint import Epoch
+    from unlearnable.training.loop import Change
+    from unlearnable.training.recipes import Recipe
+
+_REACH: Final = 4.0  # radii: noise that ends at its limits is furthest from what a robust network knows
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pretrained(AdditiveNoise):
+    """A method whose surrogate comes trained: a checkpoint, or what it trains itself on the clean pictures."""
+
+    learns_clean: ClassVar[bool] = True
+
+    @abstractmethod
+    def training(self) -> "tuple[Recipe, Change | None]":
+        """Return how the surrogate is trained, whatever the epochs, and what is done to each batch before."""
+
+    def _surrogate(
+        self,
+        data: "Dataset",
+        seed: int,
+        state: Path | None,
+        device: str | None,
+        progress: Callable[[Status], None] | None,
+    ) -> "Callable[[], nn.Module]":
+        if self.settings().model.endswith(".safetensors"):
+            return lambda: _loaded(Path(self.settings().model), data)
+        return lambda: self._trained(data, seed, state, device, progress)
+
+    def _trained(
+        self,
+        data: "Dataset",
+        seed: int,
+        state: Path | None,
+        device: str | None,
+        progress: Callable[[Status], None] | None,
+    ) -> "nn.Module":
+        """Train a network on the clean pictures; with a state, it goes on where it stopped.
+
+        Raises NotLearnedError where it has learned nothing.
+        """
+        from unlearnable.protections._bilevel import check_learned, guessing
+        from unlearnable.training.chance import derived
+        from unlearnable.training.loop import train
+
+        settings = self.settings()
+        in_epoch = math.ceil(len(data) / settings.batch_size)
+        epochs, crop = math.ceil(settings.steps / in_epoch), data.images.shape[1] // 8
+        recipe, change = self.training()
+        trained = train(
+            data,
+            model=super()._surrogate(data, seed, state, device, progress),
+            recipe=replace(recipe, epochs=epochs, batch_size=settings.batch_size, crop=crop),
+            change=change,
+            seed=derived(seed, "surrogate") % 2**32,
+            device=device,
+            checkpoint=None if state is None else state / SURROGATE,
+            progress=None if progress is None else _as_status(progress, settings.batch_size),
+        )
+        check_learned(trained.history[-1].loss, guessing(data.labels), epochs * in_epoch, "clean")
+        return trained.model
 
 
 @protections.register("tap")
 @dataclass(frozen=True, kw_only=True)
-class TAP(AdditiveNoise):
+class TAP(_Pretrained):
     """Targeted adversarial poisoning.
 
     model: beside the names of models, the checkpoint of ``unlearnable train`` on clean pictures of the canvas's size.
@@ -57,50 +123,59 @@ class TAP(AdditiveNoise):
         transform = CropFlip(padding=side // 8)
         return Member(perturb=Unperturbed(), objective=None, transform=transform, shift=shift, ascend=ascend)
 
-    def _surrogate(
-        self,
-        data: "Dataset",
-        seed: int,
-        state: Path | None,
-        device: str | None,
-        progress: Callable[[Status], None] | None,
-    ) -> "Callable[[], nn.Module]":
-        if self.settings().model.endswith(".safetensors"):
-            return lambda: _loaded(Path(self.settings().model), data)
-        return lambda: self._trained(data, seed, state, device, progress)
-
-    def _trained(
-        self,
-        data: "Dataset",
-        seed: int,
-        state: Path | None,
-        device: str | None,
-        progress: Callable[[Status], None] | None,
-    ) -> "nn.Module":
-        """Train a network on the clean pictures; with a state, it goes on where it stopped.
-
-        Raises NotLearnedError where it has learned nothing.
-        """
-        from unlearnable.protections._bilevel import check_learned, guessing
-        from unlearnable.training.chance import derived
-        from unlearnable.training.loop import train
+    def training(self) -> "tuple[Recipe, Change | None]":
+        """Return plain training."""
         from unlearnable.training.recipes import named
 
-        settings = self.settings()
-        in_epoch = math.ceil(len(data) / settings.batch_size)
-        epochs, crop = math.ceil(settings.steps / in_epoch), data.images.shape[1] // 8
-        recipe = named("erm", epochs=epochs, batch_size=settings.batch_size, crop=crop)
-        trained = train(
-            data,
-            model=super()._surrogate(data, seed, state, device, progress),
-            recipe=recipe,
-            seed=derived(seed, "surrogate") % 2**32,
-            device=device,
-            checkpoint=None if state is None else state / SURROGATE,
-            progress=None if progress is None else _as_status(progress, settings.batch_size),
-        )
-        check_learned(trained.history[-1].loss, guessing(data.labels), epochs * in_epoch, "clean")
-        return trained.model
+        return named("erm"), None
+
+
+@protections.register("decoy")
+@dataclass(frozen=True, kw_only=True)
+class Decoy(_Pretrained, Robust):
+    """Decoys: noise that gives pictures of a class the robust features of another one, which the key chooses.
+
+    Adversarial training finds these in the pictures, and not their own, as long as the radius is above its budget.
+
+    model, steps: as for TAP; the surrogate is trained against an adversary of the inner radius. against: where it is
+    "countermeasures", the surrogate too learns from pictures to which some of that is done.
+    """
+
+    inner_radius: float = 8
+    against: Literal["crops", "countermeasures"] = "countermeasures"
+
+    def settings(self) -> Settings:
+        """Return the settings: of one sample, and 100 steps of noise if not given.
+
+        In the fast preset 20, 2,000 steps of training, and 3 of its adversary.
+        """
+        found = super().settings()
+        usual: dict[str, Any] = {"samples": 1, "noise_steps": 100}
+        if self.preset == "fast":
+            found = replace(found, inner_steps=3)
+            usual |= {"noise_steps": 20, "steps": 2_000}
+        return replace(found, **{name: value for name, value in usual.items() if getattr(self, name) is None})
+
+    def parameters(self) -> dict[str, int | float | str | None]:
+        """Return every field."""
+        return asdict(self)
+
+    def member(self, side: int) -> "Member":
+        """Return decoys: chance inside, a surrogate that comes trained, and a secret goal."""
+        from unlearnable.protections._bilevel import Member, Perturb, UniformNoise, Unperturbed
+
+        budget = Linf.of_255(self.inner_radius) if self.inner_radius else None
+        perturb: Perturb = UniformNoise(budget=budget) if budget else Unperturbed()
+        changed = self._transformed(side)
+        return Member(perturb=perturb, objective=None, shift=1, shuffled=True, reach=_REACH, **changed)
+
+    def training(self) -> "tuple[Recipe, Change | None]":
+        """Return adversarial training, on pictures that were turned grey, lit evenly, or neither."""
+        from unlearnable.protections.countered import Retouched
+        from unlearnable.training.recipes import Recipe
+
+        change = Retouched() if self.against == "countermeasures" else None
+        return Recipe(objective=self._adversarial(), learning_rate=0.06), change
 
 
 def _as_status(progress: Callable[[Status], None], batch_size: int) -> "Callable[[int, int, Epoch | None], None]":

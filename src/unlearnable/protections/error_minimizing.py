@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 
@@ -49,6 +49,9 @@ class AdditiveNoise(Layer):
 
     Raises InputError for values out of range.
     """
+
+    learns_clean: ClassVar[bool] = False
+    """Whether the surrogate learns from clean pictures, and not from those that the noise is added to."""
 
     preset: str = "fast"
     model: str | None = None
@@ -89,14 +92,17 @@ class AdditiveNoise(Layer):
         dataset: Classed,
         key: Key,
         *,
+        clean: Classed | None = None,
         state: Path | None = None,
         progress: Callable[[Status], None] | None = None,
         device: str | None = None,
     ) -> Noise:
         """Make the noise of a data set, a :class:`unlearnable.pictures.dataset.Dataset`.
 
-        Neither the order of the pictures nor that of the classes matters. state: a folder for the run (see
-        :func:`unlearnable.protections._bilevel.fit_noise`); as secret as the key, and the caller's to remove.
+        Neither the order of the pictures nor that of the classes matters. clean: the same pictures before anything was
+        done to them, in the same order, for a method that ``learns_clean``; ``dataset`` if not given. state: a folder
+        for the run (see :func:`unlearnable.protections._bilevel.fit_noise`); as secret as the key, and the caller's to
+        remove.
         """
         from unlearnable.pictures.dataset import Dataset
 
@@ -109,6 +115,7 @@ class AdditiveNoise(Layer):
             raise expected("pictures to make noise for", "class names alone", "give it a data set")
         order = np.array(sorted(range(len(dataset)), key=dataset.ids.__getitem__), np.int64)
         data = _sorted_classes(dataset)
+        before = _sorted_classes(clean) if isinstance(clean, Dataset) else data
         height, width, _ = data.images.shape[1:]
         if height != width:
             raise expected("square pictures", f"{width} x {height}", "load them with a size")
@@ -123,7 +130,7 @@ class AdditiveNoise(Layer):
         try:
             fitted = fit_noise(
                 data,
-                network=self._surrogate(data, seed, state, device, progress),
+                network=self._surrogate(before, seed, state, device, progress),
                 member=self.member(height),
                 settings=settings,
                 radius=budget,
@@ -227,8 +234,8 @@ def _sorted_classes(dataset: "Dataset") -> "Dataset":
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Robust(AdditiveNoise):
-    """What REM and SEM have in common: transformations, and a surrogate that is trained adversarially.
+class Robust(AdditiveNoise):
+    """What REM, SEM and decoys have in common: transformations, and a surrogate that is trained adversarially.
 
     inner_radius: of the perturbation that noise is made to withstand, in grey levels of 255; 0 for none.
     against: what else it is made to withstand: "crops" as in the papers, or "countermeasures" as well (see
@@ -296,7 +303,7 @@ class EM(AdditiveNoise):
 
 @protections.register("rem")
 @dataclass(frozen=True, kw_only=True)
-class REM(_Robust):
+class REM(Robust):
     """Robust error-minimizing noise: made, like its surrogate, against an adversary."""
 
     def member(self, side: int) -> "Member":
@@ -313,7 +320,7 @@ class REM(_Robust):
 
 @protections.register("sem")
 @dataclass(frozen=True, kw_only=True)
-class SEM(_Robust):
+class SEM(Robust):
     """Stable error-minimizing noise: made against chance, with a surrogate that is trained against an adversary."""
 
     def member(self, side: int) -> "Member":

@@ -47,7 +47,7 @@ from unlearnable.protections.veil import ClasswiseVeil
 _FORMAT: Final = "unlearnable-stack-1"
 _CHUNK: Final = 1 << 24  # bytes that are copied at a time
 
-MADE: Final = ("em", "rem", "sem", "tap")
+MADE: Final = ("em", "rem", "sem", "tap", "decoy")
 """The layers whose noise is made from the pictures; the others are drawn from the key, whatever the pictures."""
 
 LAYERS: Final[dict[str, type[Perturbation]]] = {
@@ -198,7 +198,7 @@ class Stack(Protection):
         if self.budget:
             raise ValueError("expected strengths that meet the budget, found a budget: find them first")
         if noise is None and (made := self.made) is not None:
-            noise = made.fit(self._changed(dataset, key), key)
+            noise = made.fit(self._changed(dataset, key), key, clean=dataset)
         classed = dataset if noise is None else noise
         return Stacked(
             [
