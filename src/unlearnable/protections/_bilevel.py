@@ -1,4 +1,4 @@
-"""The loop behind EM, REM, SEM and TAP: noise and surrogate by turns, then one pass that writes every pattern.
+"""The loop behind EM, REM, SEM, TAP and decoys: noise and surrogate by turns, then one pass that writes every pattern.
 
 Liu, Xu, Chen and Sun, "Stable Unlearnable Example", AAAI 2024 (SEM); Fu et al., "Robust Unlearnable Examples", ICLR
 2022 (REM); Huang et al., "Unlearnable Examples", ICLR 2021 (EM). A step takes a batch, makes its noise against the

@@ -44,8 +44,9 @@ class Status:
     """How far a run is.
 
     done, total: steps. loss: the surrogate's running loss, on protected pictures, or on clean ones while it is trained
-    for TAP; psnr: of the protected pictures, in dB, running too; None before there is any. seconds_left: as far as one
-    can tell. gradients: pictures passed forward and backward so far. clean: a surrogate is trained on clean pictures.
+    beforehand; psnr: of the protected pictures, in dB, running too; None before there is any. seconds_left: as far as
+    one can tell. gradients: pictures passed forward and backward so far. clean: a surrogate is trained on clean
+    pictures.
     """
 
     done: int
