@@ -156,12 +156,13 @@ def test_kernels_and_distances_are_scaled_too():
     assert (given.blur, given.min_distance, given.kernel_size) == (0.03, 0.02, 9)
 
 
-@pytest.mark.parametrize(("share", "radius", "inner"), [(1, 8, 4), (0.5, 4, 2), (0.3, 2, 1), (0.01, 1, 0.5)])
+@pytest.mark.parametrize(("share", "radius", "inner"), [(1, 8, 1), (0.5, 4, 1 / 2), (0.3, 2, 1 / 4), (0.01, 1, 1 / 8)])
 def test_noise_is_scaled_by_whole_grey_levels_and_what_it_withstands_with_it(share, radius, inner):
     for name in MADE:
-        scaled = protections.create(name).scaled(share)
+        full = protections.create(name)
+        scaled = full.scaled(share)
         assert scaled.radius == radius
-        assert getattr(scaled, "inner_radius", inner) == inner
+        assert getattr(scaled, "inner_radius", 0) == inner * getattr(full, "inner_radius", 0)
 
 
 def test_a_stack_is_scaled_layer_by_layer():

@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import unlearnable
+import unlearnable.training.loop
 from tests.conftest import contents, draw_picture
 from unlearnable import InputError
 from unlearnable.cli import app
@@ -55,6 +56,22 @@ def album(tmp_path, rng):
         Image.fromarray(rng.integers(0, 65536, (17, 19), np.uint16)).save(root / name / "deep.png")
         Image.new("RGB", (16, 16), "white").save(root / name / "white.png")
     return root
+
+
+def test_the_surrogate_of_decoys_learns_from_pictures_without_the_layers(album, tmp_path, key, monkeypatch):
+    learned, train = [], unlearnable.training.loop.train
+
+    def seen(data, **options):
+        learned.append(data.images)
+        return train(data, **options)
+
+    monkeypatch.setattr(unlearnable.training.loop, "train", seen)
+    report = protect(album, tmp_path / "out", key, f"tone:strength=1,decoy{TINY},veil")
+    assert report.failed == 0
+    clean = dataset.load(album, size=16, turned=False)
+    assert np.array_equal(learned[0], clean.images)
+    back = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
+    assert (back.failed, back.psnr > 30) == (0, True)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

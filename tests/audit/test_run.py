@@ -93,6 +93,9 @@ def test_a_relabelling_scraper_goes_by_clean_pictures_that_he_knows(trainer, mon
     bench.run(cell(countermeasure="grayscale+relabelling"))
     assert np.array_equal(shown[-1][..., 0], shown[-1][..., 2])  # he shows them to the network as he shows others
     assert len(shown[-1]) == 20
+    few = replace(one, clean=one.clean.select(np.flatnonzero((one.clean.labels == 0) | (np.arange(24) < 4))))
+    _, labels = Bench(sets=few).known(3, 0)
+    assert labels.tolist() == [0, 0, 0, 1, 1]  # as many of a rare class, or all of them
     bench.run(cell(countermeasure="relabelling-99"))
     assert len(shown[-1]) == len(one.clean)  # all, where there are fewer
 

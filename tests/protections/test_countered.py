@@ -114,3 +114,12 @@ def test_a_retouched_picture_has_gammas_of_its_own_and_some_no_colours_or_no_lig
     assert spread.min() > 2**-0.51
     assert spread.max() < 2**0.51
     assert spread.std(1).mean() > 0.1
+
+
+def test_light_is_normalised_in_full_precision(rng):
+    batch = as_batch(textured(rng, count=8).images) * 0.1 + 0.85
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(Retouched()(torch.nn.Identity(), batch, torch.zeros(8), torch.Generator().manual_seed(1)))
+    assert torch.equal(*found)

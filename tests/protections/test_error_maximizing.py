@@ -97,6 +97,39 @@ def test_decoys_lead_each_class_to_another_which_the_seed_decides(surrogate, of_
     assert len(orders) == 2  # there are no others
 
 
+def test_a_class_that_comes_changes_the_goal_of_one_other():
+    def targets(names):
+        data = Dataset(
+            np.zeros((26, 8, 8, 3), np.uint8), np.arange(26) % len(names), tuple(names), tuple(map(str, range(26)))
+        )
+        method = Decoy()
+        options = (method.member(8), method.settings(), Linf.of_255(8), 0, None, False, None, "float32")
+        fit = _bilevel._Fit(data, build, *options)
+        return {names[label]: names[target] for label, target in enumerate(fit.targets.tolist())}
+
+    before, after = targets("abcdef"), targets("abcdefg")
+    assert sum(before[name] != after[name] for name in before) == 1
+
+
+def test_a_step_goes_as_far_as_is_said():
+    method = replace(Decoy(noise_steps=2, inner_radius=0, against="crops").member(8), transform=None)
+    images = torch.full((4, 3, 8, 8), 0.5)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    options = {"steps": 1, "samples": 1, "radius": 1.0, "chance": torch.Generator()}
+    for reach in (2.0, 4.0):
+        member = replace(method, reach=reach)
+        noise = _bilevel.optimised(
+            network,
+            images,
+            torch.zeros(4, dtype=torch.int64),
+            torch.zeros_like(images),
+            member=member,
+            step_size=member.reach * 0.01,
+            **options,
+        )
+        assert noise.abs().unique().tolist() == pytest.approx([reach * 0.01])
+
+
 def test_no_decoy_is_of_a_class_without_pictures(surrogate):
     data = replace(DATA.select(np.flatnonzero(DATA.labels != 1)), class_names=DATA.class_names)
     for seed in range(4):
@@ -106,11 +139,12 @@ def test_no_decoy_is_of_a_class_without_pictures(surrogate):
 def test_a_surrogate_learns_from_pictures_as_they_were_before_the_layers(key, monkeypatch):
     seen = []
     monkeypatch.setattr("unlearnable.training.loop.train", lambda data, **options: seen.append(data) or stop())
-    for layers in ("tone,tap", "tone,decoy", "tap"):
+    for layers in ("decoy", "tone,decoy", "tone,tap"):
         with pytest.raises(Stopped):
             Stack(layers=layers).fit(DATA, key)
-    assert all(np.array_equal(data.images, DATA.images) for data in seen)
-    assert len(seen) == 3
+    assert [np.array_equal(data.images, DATA.images) for data in seen] == [True, True, False]
+    with pytest.raises(ValueError, match="expected the same pictures, clean, found others"):
+        Decoy().fit(DATA, key, clean=DATA.select(np.arange(9)))
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error

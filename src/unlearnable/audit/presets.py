@@ -58,7 +58,7 @@ _STANDARD: Final = (
 )
 PROMISING: Final = (
     *("coin", "jpeg", "rsk", "grayscale", "equalize", "local-normalization", "ueraser", "resize", "bit-depth"),
-    "orthogonal-projection",
+    *("orthogonal-projection", "relabelling"),
 )
 """Countermeasures that protections fell to, alone or put together, the most often first: a search tries them first."""
 STRONG: Final = (
@@ -78,6 +78,7 @@ _FULL: Final = (
     *(Attempt(name, AT) for name in ("equalize", "local-normalization", "relabelling+local-normalization")),
     *(Attempt(name, "adversarial:budget=8/255") for name in ("grayscale", "equalize", "local-normalization")),
     Attempt("relabelling+local-normalization", "adversarial:budget=8/255"),
+    *(Attempt("relabelling", recipe) for recipe in (AT, "adversarial:budget=8/255")),
 )
 _MIXED: Final = (PLAIN, Attempt("none", AT), Attempt("coin+jpeg", PLAIN.recipe))
 

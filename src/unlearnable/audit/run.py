@@ -163,11 +163,16 @@ class Bench:
         return Published(dataset.images, dataset.labels, len(dataset.class_names), leak)
 
     def known(self, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return clean pictures that a scraper has labelled himself, and their labels: so many a class, on average."""
-        clean = self.sets.clean
-        names = [clean.class_names[label] for label in clean.labels]
-        chosen = choose(clean.ids, names, min(1, count * len(set(names)) / len(clean)), seed, "known")
-        return clean.images[chosen], clean.labels[chosen]
+        """Return clean pictures that a scraper has labelled himself, so many of each class, and their labels."""
+        clean, chosen = self.sets.clean, []
+        for label in np.unique(clean.labels):
+            own = np.flatnonzero(clean.labels == label)
+            ids = [clean.ids[place] for place in own]
+            chosen.append(
+                own[choose(ids, [clean.class_names[label]] * len(own), min(1, count / len(own)), seed, "known")]
+            )
+        places = np.concatenate(chosen)
+        return clean.images[places], clean.labels[places]
 
     @lru_cache(maxsize=1)  # noqa: B019 - a bench lives as long as its audit
     def cleaned(self, protection: str, fraction: float, seed: int, countermeasure: str) -> Dataset:

@@ -1,8 +1,9 @@
 """What every countermeasure is: what somebody who scraped a data set does to its pictures to learn from them anyway.
 
 It knows the published pictures, their labels and the model being trained; never which protection was used, and no
-clean original unless one has leaked (:class:`Leak`). It may act once, before training, or on every batch, after crop
-and flip; and it may ask for the same treatment of test pictures.
+clean original unless one has leaked (:class:`Leak`), or is among the few that are labelled to rename classes by. It
+may act once, before training, or on every batch, after crop and flip; and it may ask for the same treatment of test
+pictures.
 """
 
 import re

@@ -19,8 +19,9 @@ class Relabelling(Countermeasure):
     Written against noise that gives each class the features of another one (TAP, decoys): a model that has learned
     these well is nearly always wrong, and right again once its classes are renamed. Nothing is done to pictures.
 
-    known: clean pictures of a class, on average, that the scraper has labelled himself, at least 1; all, where there
-        are fewer.
+    known: clean pictures of each class that the scraper has labelled himself, at least 1; all, where there are fewer.
+
+    Raises InputError for a value out of range.
     """
 
     name: ClassVar[str] = "relabelling"
@@ -34,7 +35,8 @@ class Relabelling(Countermeasure):
     def renamed(self, answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
         """Return what each class of the model is to be taken for, (classes,).
 
-        answers, labels: of the known pictures, (count,), what the model says and what they are. Among renamings that
+        answers, labels: of the known pictures, (count,), 0 to ``classes`` - 1, what the model says and what they are.
+        Where none are known, every class keeps its name. Among renamings that
         are right as often, those of fewer classes are preferred.
 
         >>> Relabelling().renamed(np.array([1, 1, 0, 2]), np.array([0, 0, 1, 2]), 3)

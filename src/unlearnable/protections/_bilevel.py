@@ -349,8 +349,9 @@ class _Fit:
         member = described(self.member)
         if member["countered"] is None:
             del member["countered"]  # runs of before there was such a thing go on
-        if not member["shuffled"]:
-            del member["shuffled"], member["reach"]
+        for name in ("shuffled", "reach"):
+            if member[name] == getattr(Member, name):
+                del member[name]
         ids = json.dumps([self.dataset.ids[place] for place in self.order.tolist()])
         return {
             "seed": hashlib.sha256(f"noise {self.seed}".encode()).hexdigest()[:16],
@@ -465,9 +466,9 @@ class _Fit:
     def _targets(self, present: NDArray[np.int64]) -> Tensor:
         """Return what the noise of each class leads towards, (classes,)."""
         order = torch.arange(self.classes)
-        if self.member.shuffled:  # among those that a surrogate can know
-            order = torch.from_numpy(present)
-            order = order[torch.randperm(len(order), generator=generator("cpu", self.seed, "targets"))]
+        if self.member.shuffled:  # by name, so that a new class comes between two; among those a surrogate can know
+            names = self.dataset.class_names
+            order = torch.tensor(sorted(present.tolist(), key=lambda one: derived(self.seed, "target", names[one])))
         targets = torch.arange(self.classes)
         targets[order] = order.roll(-self.member.shift)
         return targets

@@ -56,10 +56,11 @@ class Retouched:
         """Change a batch, (count, channels, height, width) from 0 to 1. The network and the labels play no part."""
         count, channels, device = len(images), images.shape[1], images.device
         exponents = torch.rand(count, channels, 1, 1, generator=generator, device=device) - 0.5
-        images = images.clamp_min(_BLACK) ** exponents.exp2()
         chosen = torch.rand(2, count, 1, 1, 1, generator=generator, device=device) < _RETOUCHED
-        images = torch.where(chosen[0], grey(images), images)
-        return torch.where(chosen[1], normalized(images), images)
+        with torch.autocast(device.type, enabled=False):  # in half precision hardly anything is left of a spread
+            images = images.clamp_min(_BLACK) ** exponents.exp2()
+            images = torch.where(chosen[0], grey(images), images)
+            return torch.where(chosen[1], normalized(images), images)
 
 
 def grey(images: Tensor) -> Tensor:

@@ -31,14 +31,12 @@ if TYPE_CHECKING:
     from unlearnable.training.loop import Change
     from unlearnable.training.recipes import Recipe
 
-_REACH: Final = 4.0  # radii: noise that ends at its limits is furthest from what a robust network knows
+_REACH: Final = 4.0  # radii; with 2, fewer pictures were taken for the other class
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Pretrained(AdditiveNoise):
     """A method whose surrogate comes trained: a checkpoint, or what it trains itself on the clean pictures."""
-
-    learns_clean: ClassVar[bool] = True
 
     @abstractmethod
     def training(self) -> "tuple[Recipe, Change | None]":
@@ -135,11 +133,14 @@ class TAP(_Pretrained):
 class Decoy(_Pretrained, Robust):
     """Decoys: noise that gives pictures of a class the robust features of another one, which the key chooses.
 
-    Adversarial training finds these in the pictures, and not their own, as long as the radius is above its budget.
+    They are meant to outlast adversarial training, so that the radius should be above that training's budget.
 
-    model, steps: as for TAP; the surrogate is trained against an adversary of the inner radius. against: where it is
-    "countermeasures", the surrogate too learns from pictures to which some of that is done.
+    model, steps: as for TAP, but that a checkpoint should be of adversarial training. inner_radius: of the adversary
+    that the surrogate is trained against, and of the random noise that decoys are made under, in grey levels of 255; 0
+    for none. against: where it is "countermeasures", the surrogate too learns from retouched pictures.
     """
+
+    learns_clean: ClassVar[bool] = True
 
     inner_radius: float = 8
     against: Literal["crops", "countermeasures"] = "countermeasures"
@@ -170,7 +171,7 @@ class Decoy(_Pretrained, Robust):
         return Member(perturb=perturb, objective=None, shift=1, shuffled=True, reach=_REACH, **changed)
 
     def training(self) -> "tuple[Recipe, Change | None]":
-        """Return adversarial training, on pictures that were turned grey, lit evenly, or neither."""
+        """Return adversarial training, on pictures under gammas, some of which are turned grey or lit evenly."""
         from unlearnable.protections.countered import Retouched
         from unlearnable.training.recipes import Recipe
 

@@ -115,7 +115,12 @@ class AdditiveNoise(Layer):
             raise expected("pictures to make noise for", "class names alone", "give it a data set")
         order = np.array(sorted(range(len(dataset)), key=dataset.ids.__getitem__), np.int64)
         data = _sorted_classes(dataset)
-        before = _sorted_classes(clean) if isinstance(clean, Dataset) else data
+        before = data
+        if self.learns_clean:
+            before = _sorted_classes(clean) if isinstance(clean, Dataset) else data
+            if (before.ids, before.images.shape) != (data.ids, data.images.shape):
+                raise ValueError("expected the same pictures, clean, found others")
+            before = before.select(order)
         height, width, _ = data.images.shape[1:]
         if height != width:
             raise expected("square pictures", f"{width} x {height}", "load them with a size")

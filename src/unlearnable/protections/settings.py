@@ -17,8 +17,8 @@ class Settings:
 
     model: the surrogate, a name of ``unlearnable list models``. steps: batches that noise and surrogate are made with
     by turns. learning_rate: at first; a tenth after two fifths of the steps, a hundredth after four fifths.
-    noise_steps: sign steps for a batch's noise; each goes 2 radius / noise_steps far. samples: of the transformation
-    in each. inner_steps: of the adversary, wherever there is one.
+    noise_steps: sign steps for a batch's noise; each goes 2 radius / noise_steps far (4, for decoys). samples: of the
+    transformation in each. inner_steps: of the adversary, wherever there is one.
 
     Raises InputError for values out of range.
     """
