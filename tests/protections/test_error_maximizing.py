@@ -14,7 +14,7 @@ from unlearnable.errors import InputError
 from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections import _bilevel, error_maximizing
 from unlearnable.protections._bilevel import fit_noise
-from unlearnable.protections.countered import Retouched
+from unlearnable.protections.countered import Countered, Retouched
 from unlearnable.protections.error_maximizing import TAP, Decoy
 from unlearnable.protections.stack import Stack
 from unlearnable.training.checkpoint import Network, load_network, save_network
@@ -48,18 +48,21 @@ def surrogate():
     return train(DATA, model=build, recipe=recipe, precision="float32").model
 
 
-@pytest.mark.parametrize("targeted", [True, False])
-def test_protected_pictures_are_taken_for_another_class(surrogate, targeted):
-    method = TAP(targeted=targeted, noise_steps=40, batch_size=16)
-    made = fit_noise(
-        DATA,
+def fitted(surrogate, method, data=DATA, seed=0):
+    return fit_noise(
+        data,
         network=lambda: surrogate,
         member=method.member(8),
         settings=method.settings(),
         radius=Linf.of_255(100),
-        seed=0,
+        seed=seed,
         precision="float32",
     )
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+def test_protected_pictures_are_taken_for_another_class(surrogate, targeted):
+    made = fitted(surrogate, TAP(targeted=targeted, noise_steps=40, batch_size=16))
     protected = (DATA.images + made.patterns.astype(int)).clip(0, 255).astype(np.uint8)
     before, after = predictions(surrogate, DATA.images), predictions(surrogate, protected)
     assert (before == DATA.labels).mean() > 0.9
@@ -70,16 +73,7 @@ def test_protected_pictures_are_taken_for_another_class(surrogate, targeted):
 
 
 def decoyed(surrogate, data, *, seed=0, of_class=False):
-    method = Decoy(noise_steps=40, batch_size=16, against="crops")
-    made = fit_noise(
-        data,
-        network=lambda: surrogate,
-        member=method.member(8),
-        settings=method.settings(),
-        radius=Linf.of_255(100),
-        seed=seed,
-        precision="float32",
-    )
+    made = fitted(surrogate, Decoy(noise_steps=40, batch_size=16, against="crops"), data, seed)
     patterns = made.by_class[data.labels] if of_class else made.patterns
     return predictions(surrogate, (data.images + patterns.astype(int)).clip(0, 255).astype(np.uint8))
 
@@ -111,23 +105,29 @@ def test_a_class_that_comes_changes_the_goal_of_one_other():
     assert sum(before[name] != after[name] for name in before) == 1
 
 
-def test_a_step_goes_as_far_as_is_said():
-    method = replace(Decoy(noise_steps=2, inner_radius=0, against="crops").member(8), transform=None)
-    images = torch.full((4, 3, 8, 8), 0.5)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
-    options = {"steps": 1, "samples": 1, "radius": 1.0, "chance": torch.Generator()}
-    for reach in (2.0, 4.0):
-        member = replace(method, reach=reach)
-        noise = _bilevel.optimised(
-            network,
-            images,
-            torch.zeros(4, dtype=torch.int64),
-            torch.zeros_like(images),
-            member=member,
-            step_size=member.reach * 0.01,
-            **options,
-        )
-        assert noise.abs().unique().tolist() == pytest.approx([reach * 0.01])
+@pytest.mark.parametrize(("method", "reach"), [(TAP, 2), (Decoy, 4)])
+def test_steps_go_as_far_as_is_said_and_scrapers_take_pictures_for_what_they_are(surrogate, monkeypatch, method, reach):
+    seen = []
+    whole = _bilevel.optimised
+
+    def optimised(network, images, targets, start, **options):
+        seen.append((targets, options["labels"], options["step_size"]))
+        return whole(network, images, targets, start, **options)
+
+    monkeypatch.setattr(_bilevel, "optimised", optimised)
+    fitted(surrogate, method(noise_steps=5, batch_size=16))
+    assert all(step == pytest.approx(reach * 100 / 255 / 5) for _, _, step in seen)
+    labels = torch.cat([labels for _, labels, _ in seen[:2]])
+    assert labels.bincount().tolist() == [10, 10, 10]
+    assert all((targets != labels).all() for targets, labels, _ in seen)
+
+
+def test_the_spectra_that_are_equalised_are_of_the_labels(surrogate, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Countered, "__call__", lambda _, images, labels, chance: seen.append(labels) or images)
+    two = DATA.select(np.flatnonzero(DATA.labels < 2))
+    fitted(surrogate, Decoy(noise_steps=1, batch_size=30), replace(two, labels=two.labels * 2))
+    assert [labels.unique().tolist() for labels in seen] == [[0, 2], [0], [2]]  # of pictures to come, class by class
 
 
 def test_no_decoy_is_of_a_class_without_pictures(surrogate):

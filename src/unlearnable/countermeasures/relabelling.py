@@ -36,8 +36,7 @@ class Relabelling(Countermeasure):
         """Return what each class of the model is to be taken for, (classes,).
 
         answers, labels: of the known pictures, (count,), 0 to ``classes`` - 1, what the model says and what they are.
-        Where none are known, every class keeps its name. Among renamings that
-        are right as often, those of fewer classes are preferred.
+        Among renamings that are right as often, those of fewer classes are preferred; with nothing known, none.
 
         >>> Relabelling().renamed(np.array([1, 1, 0, 2]), np.array([0, 0, 1, 2]), 3)
         array([1, 0, 2])

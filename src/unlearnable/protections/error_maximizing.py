@@ -36,7 +36,11 @@ _REACH: Final = 4.0  # radii; with 2, fewer pictures were taken for the other cl
 
 @dataclass(frozen=True, kw_only=True)
 class _Pretrained(AdditiveNoise):
-    """A method whose surrogate comes trained: a checkpoint, or what it trains itself on the clean pictures."""
+    """A method whose surrogate comes trained: a checkpoint, or what it trains itself on pictures without its noise."""
+
+    def _given(self, settings: Settings, **usual: Any) -> Settings:
+        """Return settings with what is usual for the method, where nothing else was given."""
+        return replace(settings, **{name: value for name, value in usual.items() if getattr(self, name) is None})
 
     @abstractmethod
     def training(self) -> "tuple[Recipe, Change | None]":
@@ -105,12 +109,7 @@ class TAP(_Pretrained):
 
         In the fast preset 50.
         """
-        usual: dict[str, Any] = {"samples": 1, "noise_steps": 250}
-        if self.preset == "fast":
-            usual["noise_steps"] = 50
-        return replace(
-            super().settings(), **{name: value for name, value in usual.items() if getattr(self, name) is None}
-        )
+        return self._given(super().settings(), samples=1, noise_steps=50 if self.preset == "fast" else 250)
 
     def member(self, side: int) -> "Member":
         """Return TAP: a surrogate that comes trained, and another goal."""
@@ -151,11 +150,9 @@ class Decoy(_Pretrained, Robust):
         In the fast preset 20, 2,000 steps of training, and 3 of its adversary.
         """
         found = super().settings()
-        usual: dict[str, Any] = {"samples": 1, "noise_steps": 100}
         if self.preset == "fast":
-            found = replace(found, inner_steps=3)
-            usual |= {"noise_steps": 20, "steps": 2_000}
-        return replace(found, **{name: value for name, value in usual.items() if getattr(self, name) is None})
+            return self._given(replace(found, inner_steps=3), samples=1, noise_steps=20, steps=2_000)
+        return self._given(found, samples=1, noise_steps=100)
 
     def parameters(self) -> dict[str, int | float | str | None]:
         """Return every field."""
