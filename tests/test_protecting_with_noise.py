@@ -282,6 +282,8 @@ def test_noise_that_does_not_fit_is_refused(album, tmp_path, key):
         protect(album, tmp_path / "x", key, method="rem", **other)
     with pytest.raises(InputError, match="expected noise of SEM of radius 4, found SEM of radius 8"):
         protect(album, tmp_path / "x", key, options=TINY | {"radius": 4}, **other)
+    with pytest.raises(InputError, match="expected noise of SEM of radius 8 and masking 1, found SEM of radius 8 in"):
+        protect(album, tmp_path / "x", key, options=TINY | {"masking": 1}, **other)
     with pytest.raises(InputError, match="a method that makes noise, with a noise file, found cuda"):
         protect(album, tmp_path / "x", key, method="cuda", options={}, **other)
     with pytest.raises(InputError, match="secret files outside the pictures' folders"):

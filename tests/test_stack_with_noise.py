@@ -25,6 +25,7 @@ from unlearnable.pictures.samples import eight_bit, square
 from unlearnable.pictures.source import open_source
 from unlearnable.protections import protections
 from unlearnable.protections.error_minimizing import AdditiveNoise
+from unlearnable.protections.masking import masked
 from unlearnable.protections.noise import Noise
 from unlearnable.protections.stack import Stack
 from unlearnable.settling import Sampled, qualities, sampled
@@ -241,6 +242,29 @@ def test_what_stands_in_for_noise_is_as_loud_as_noise_can_be(key, rng):
     assert all((abs(change) == 6).all() and abs(change.mean()) < 1 for change in applied)
     assert np.array_equal(applied[0], applied[1])
     assert not np.array_equal(applied[0], applied[2])
+
+
+def test_what_stands_in_for_masked_noise_is_as_loud_as_each_place_allows(key, rng):
+    pixels = np.full((24, 16, 3), 128, np.uint8)
+    pixels[12:] = rng.integers(64, 192, (12, 16, 3))
+    sample = [Sampled(b"", "a", "cat", pixels)]
+    below, layers = "tone:strength=0.3:grid=2", "sem:radius=6:masking=1"
+    applied = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quality, "ssim", lambda _, protected: applied.append(protected.astype(int)) or 1.0)
+        list(qualities(Stack(layers=f"{below},{layers}"), ["min_ssim"], ["cat", "dog"], key, sample, 16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quality, "ssim", lambda _, protected: applied.append(protected.astype(int)) or 1.0)
+        rough = Stack(layers=f"{below},{layers}".replace("6", "6.5"))
+        list(qualities(rough, ["min_ssim"], ["cat", "dog"], key, sample, 16))
+    assert abs(applied[1] - applied[0]).max() > 0  # a radius of masked noise need not be whole
+    before = Stack(layers=below).fit(Names(["cat", "dog"]), key).apply(pixels[None], np.array([0]), ["a"])[0]
+    change = abs(applied[0] - before)[4:20]  # the middle square, on a canvas of its size
+    inside = (before[4:20] >= 24) & (before[4:20] <= 231)
+    most = np.broadcast_to(masked(before[4:20][None], 6, 1)[0, ..., None], change.shape)
+    assert np.array_equal(change[inside], most[inside])
+    assert most.min() == 3
+    assert most.max() > 6
 
 
 def test_canvases_of_containers_and_in_files(album, tmp_path, rng, key, monkeypatch):

@@ -253,10 +253,13 @@ def decoded(payload: Payload) -> Samples:
 
 
 def _fitting(noise: Noise, method: AdditiveNoise, names: Sequence[str]) -> Noise:
-    """Return noise. Raises InputError if it is of another method or radius, or without some class."""
+    """Return noise. Raises InputError if it is of another method, radius or masking, or without some class."""
     wanted, found = (
-        f"{kind} of radius {radius}"
-        for kind, radius in ((type(method).__name__, int(method.radius)), (noise.method, noise.radius))
+        f"{kind} of radius {radius}" + (f" and masking {masking:g}" if masking else "")
+        for kind, radius, masking in (
+            (type(method).__name__, int(method.radius), method.masking),
+            (noise.method, noise.radius, noise.masking),
+        )
     )
     if wanted != found:
         raise expected(

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unlearnable.errors import expected
 from unlearnable.fitting import Names, canvas, check_distinct, decoded
 from unlearnable.keys import Key
 from unlearnable.pictures import codec
+from unlearnable.pictures.dataset import seen
 from unlearnable.pictures.folder import Folder
 from unlearnable.pictures.manifest import Manifest, speaking
 from unlearnable.pictures.samples import Samples
@@ -25,6 +27,7 @@ from unlearnable.pictures.source import Containers, class_order, payloads
 from unlearnable.protections.base import Protection
 from unlearnable.protections.convolution import ReferenceSeed
 from unlearnable.protections.error_minimizing import AdditiveNoise
+from unlearnable.protections.masking import masked
 from unlearnable.protections.noise import Noise
 from unlearnable.protections.quality_budget import LIMITS, MEASUREMENTS, promised, strongest
 from unlearnable.protections.stack import Stack
@@ -122,23 +125,30 @@ def qualities(
     """Measure what a stack leaves of each picture of a sample: what each entry of a budget limits, in their order.
 
     side: of the canvas of a layer whose noise is made from the pictures. Random signs stand in for that noise, which
-    would take a training for each strength: as loud as it can be at most.
+    would take a training for each strength: as loud as it can be at most, in each place if it is masked.
     """
     from unlearnable.pictures import quality
     from unlearnable.pictures.colour_difference import colour_difference
 
     measures = {"min_ssim": quality.ssim, "min_psnr": quality.psnr, "max_ciede2000": colour_difference}
     asked = [measures[name] for name in budget]
-    noise = None
-    if stack.made is not None:
+    noise, made = None, stack.made
+    if made is not None:
         assert side is not None  # noqa: S101 - for the type checker
         channels = 3 if any(one.pixels.shape[2] > 1 for one in sample) else 1
-        noise = _random(stack.made, names, key, (side, side, channels))
+        noise = _random(made, names, key, (side, side, channels))
     perturbation = stack.fit(Names(names), key, noise=noise)
+    below = None if made is None else stack.below()
+    before = None if below is None else below.fit(Names(names), key)
 
     def measured(one: Sampled) -> list[float]:
         label = np.array([names.index(one.label)])
-        protected = perturbation.apply(one.pixels[None], label, [one.id])[0]
+        applied, shown = perturbation, one.pixels[None]
+        if noise is not None and made is not None and made.masking:
+            changed = shown if before is None else before.apply(shown, label, [one.id])
+            own = _as_loud(noise, made, seen(changed[0], side), label.item(), one.id)
+            applied = perturbation.with_noise(own)
+        protected = applied.apply(shown, label, [one.id])[0]
         return [measure(one.pixels, protected) for measure in asked]
 
     with ThreadPoolExecutor(cores()) as pool:
@@ -151,3 +161,10 @@ def _random(method: AdditiveNoise, names: Sequence[str], key: Key, shape: tuple[
     drawn = [key.stream("quality-noise", name).uniform(math.prod(shape)) < 0.5 for name in names]
     patterns = np.where(np.stack(drawn), -radius, radius).astype(np.int8).reshape(-1, *shape)
     return Noise(names, (), patterns[:0], patterns, radius=radius, method="random signs")
+
+
+def _as_loud(noise: Noise, method: AdditiveNoise, image: NDArray[np.uint8], label: int, id_: str) -> Noise:
+    """Give one picture, (side, side, 1 or 3) on the canvas, such signs of its own: as loud as masked noise may be."""
+    levels = masked(image[None], method.radius, method.masking)[..., None]
+    own = np.sign(noise.by_class[label]) * levels
+    return Noise(noise.class_names, [id_], own, noise.by_class, radius=noise.radius, method=noise.method)

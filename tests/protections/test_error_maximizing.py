@@ -97,7 +97,7 @@ def test_a_class_that_comes_changes_the_goal_of_one_other():
             np.zeros((26, 8, 8, 3), np.uint8), np.arange(26) % len(names), tuple(names), tuple(map(str, range(26)))
         )
         method = Decoy()
-        options = (method.member(8), method.settings(), Linf.of_255(8), 0, None, False, None, "float32")
+        options = (method.member(8), method.settings(), Linf.of_255(8), 0, 0, None, False, None, "float32")
         fit = _bilevel._Fit(data, build, *options)
         return {names[label]: names[target] for label, target in enumerate(fit.targets.tolist())}
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ from unlearnable.protections import _bilevel, protections
 from unlearnable.protections._bilevel import Member, UniformNoise, Unperturbed, fit_noise, optimised
 from unlearnable.protections.countered import Countered
 from unlearnable.protections.crop_flip import CropFlip
-from unlearnable.protections.error_maximizing import TAP
+from unlearnable.protections.error_maximizing import TAP, Decoy
 from unlearnable.protections.error_minimizing import EM, REM, SEM
+from unlearnable.protections.masking import masked
 from unlearnable.protections.noise import Noise
 from unlearnable.protections.settings import PRESETS, Settings
 from unlearnable.protections.stability import stability
@@ -230,6 +232,56 @@ def test_radius_holds(kind, levels):
     assert abs(protected.clip(0, 255) - DATA.images.astype(int)).max() <= levels
 
 
+@pytest.mark.parametrize("kind", METHODS.values())
+def test_masked_noise_is_as_loud_as_each_place_allows(kind):
+    images = DATA.images.copy()
+    images[:, :, :4] = 128 + images[:, :, :4] // 64  # nearly even on the left
+    data = replace(DATA, images=images)
+    made = fitted(kind, data=data, masking=1)
+    most = masked(images, 8, 1)[..., None].astype(int)
+    loud = abs(made.patterns.astype(int))
+    assert (loud <= most).all()
+    assert (loud == most).mean() > 0.3
+    assert loud[:, :, :2].max() < 8 < loud[:, :, 6:].max()
+    assert abs(made.by_class.astype(int)).max() == 8  # which knows no places
+
+
+def test_each_step_of_masked_noise_goes_by_its_place():
+    data = pictures(4)
+    one = fitted(EM, data=data, settings=replace(SMALL, noise_steps=1, samples=1), masking=2)
+    most = masked(data.images, 8, 2)[..., None].astype(int)
+    inside = (data.images >= most) & (data.images <= 255 - most)  # where noise is not cut off, and so has a slope
+    assert (abs(one.patterns.astype(int)) == most)[inside].mean() > 0.99
+    assert inside.mean() > 0.5
+
+
+def test_masked_noise_starts_anywhere_that_its_place_allows():
+    indifferent = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    nn.init.zeros_(indifferent[1].weight)
+    member = replace(EM().member(8), objective=None)
+    data = pictures(40)
+    options = {"member": member, "settings": SMALL, "radius": RADIUS, "seed": 0, "masking": 2}
+    made = fit_noise(data, network=lambda: indifferent, **options)
+    share = made.patterns / masked(data.images, 8, 2)[..., None]
+    assert np.quantile(share, [0.05, 0.5, 0.95]) == pytest.approx([-0.9, 0, 0.9], abs=0.05)
+
+
+def test_the_surrogate_learns_from_masked_noise_as_loud_as_it_is():
+    shown = []
+
+    class Watching(CrossEntropy):
+        def __call__(self, model, images, *others):
+            shown.append(images)
+            return super().__call__(model, images, *others)
+
+    member = replace(EM().member(8), objective=Watching())
+    settings = replace(SMALL, steps=1, batch_size=len(DATA))
+    fit_noise(DATA, network=tiny, member=member, settings=settings, radius=RADIUS, seed=0, masking=2)
+    clean = torch.from_numpy(DATA.images).permute(0, 3, 1, 2) / 255
+    changes = 255 * (shown[0][:, None] - clean).flatten(2).abs().amax(2).amin(1)  # of each from what it comes from
+    assert changes.max() == pytest.approx(32, abs=1e-3)
+
+
 def test_disturbances_stay_in_their_ball_and_in_range():
     images = torch.rand(4, 3, 8, 8)
     out = UniformNoise(budget=Linf.of_255(4))(nn.Identity(), images, None, torch.Generator().manual_seed(0))
@@ -243,8 +295,8 @@ def test_last_pass_writes_every_picture_once(monkeypatch):
     written = []
     one = _bilevel._Fit._noise
 
-    def seen(self, model, images, labels, held, purpose, number):
-        noise = one(self, model, images, labels, held, purpose, number)
+    def seen(self, model, index, images, labels, held, purpose, number):
+        noise = one(self, model, index, images, labels, held, purpose, number)
         if purpose == "last pass":
             written.extend((255 * images[:, 0, 0, 0]).round().int().tolist())
         return noise
@@ -303,11 +355,13 @@ class StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize("per_class", [False, True])
-@pytest.mark.parametrize("at", [1, 4, 6, 7, 8, 9, 10])
-def test_killed_anywhere_it_goes_on_to_the_same_bits(tmp_path, monkeypatch, at, per_class):
+@pytest.mark.parametrize(
+    ("at", "per_class", "masking"),
+    [*product([1, 4, 6, 7, 8, 9, 10], [False, True], [0]), (4, False, 1), (8, False, 1)],
+)
+def test_killed_anywhere_it_goes_on_to_the_same_bits(tmp_path, monkeypatch, at, per_class, masking):
     monkeypatch.setattr(_bilevel, "_SAVE_SECONDS", 0)
-    whole = fitted(per_class=per_class)
+    whole = fitted(per_class=per_class, masking=masking)
 
     def stop(status):
         if status.done == at:
@@ -315,8 +369,8 @@ def test_killed_anywhere_it_goes_on_to_the_same_bits(tmp_path, monkeypatch, at, 
 
     if at < 6 + 3 + 2 * (not per_class):
         with pytest.raises(StopError):
-            run_in(tmp_path, progress=stop, per_class=per_class)
-    again = run_in(tmp_path, per_class=per_class)
+            run_in(tmp_path, progress=stop, per_class=per_class, masking=masking)
+    again = run_in(tmp_path, per_class=per_class, masking=masking)
     assert np.array_equal(again.patterns, whole.patterns)
     assert np.array_equal(again.by_class, whole.by_class)
     assert torch.equal(weights(again.model), weights(whole.model))
@@ -349,6 +403,7 @@ def test_ctrl_c_is_written_down_after_the_step(tmp_path):
         ({"kind": REM}, "member_perturb"),
         ({"seed": 6}, "seed"),
         ({"data": pictures(21)}, "ids"),
+        ({"masking": 1}, "masking 1"),
     ],
 )
 def test_going_on_with_other_options_is_refused(tmp_path, options, message):
@@ -524,6 +579,9 @@ def test_order_of_pictures_and_classes_decides_nothing(key, rng):
         ({"per": "folder"}, "noise per picture or per class, found 'folder'"),
         ({"size": 4}, "a canvas of 8 to 512 pixels, found 4"),
         ({"size": 513}, "a canvas of 8 to 512 pixels, found 513"),
+        ({"masking": -0.5}, "masking from 0 to 2, found -0.5"),
+        ({"masking": 2.5}, "masking from 0 to 2, found 2.5"),
+        ({"masking": 1, "per": "class"}, "noise per picture, with masking, found noise per class"),
     ],
 )
 def test_what_is_out_of_range_is_refused(options, message):
@@ -576,13 +634,19 @@ def test_noise_against_countermeasures_is_made_through_them(kind):
 
 
 def test_runs_and_descriptions_of_before_there_was_a_choice_hold(tmp_path, key):
-    assert "against" not in SEM(**SURE).parameters()
+    assert not {"against", "masking"} & set(SEM(**SURE).parameters())
+    assert "masking" not in Decoy().parameters()
+    assert all(kind(masking=0.5).parameters()["masking"] == 0.5 for kind in (EM, SEM, TAP, Decoy))
     assert SEM(**SURE, against="countermeasures").parameters()["against"] == "countermeasures"
     state = tmp_path / "run"
     made = SEM(**SURE).fit(DATA, key, state=state)
     options = json.loads((state / "options.json").read_text())
-    del options["against"]
+    del options["against"], options["masking"]
     (state / "options.json").write_text(json.dumps(options))
     assert np.array_equal(SEM(**SURE).fit(DATA, key, state=state).patterns, made.patterns)
     with pytest.raises(InputError, match=r"against crops.*found against countermeasures"):
         SEM(**SURE, against="countermeasures").fit(DATA, key, state=state)
+    assert made.masking == 0
+    assert SEM(**SURE, masking=1).fit(DATA, key, state=tmp_path / "masked").masking == 1
+    with pytest.raises(InputError, match=r"masking 0.*found masking 1"):
+        SEM(**SURE, masking=1).fit(DATA, key, state=state)

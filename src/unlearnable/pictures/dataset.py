@@ -277,14 +277,14 @@ def _read(wanted: _Wanted, task: tuple[Entry, Payload]) -> NDArray[np.uint8] | s
     try:
         if isinstance(payload, np.ndarray):
             if payload.shape[-1] in (1, 3):
-                return _seen(wanted.changed(payload, entry), wanted.size)
+                return seen(wanted.changed(payload, entry), wanted.size)
             return f"it has {payload.shape[-1]} channels, not 1 or 3: save it without alpha"
         data = Path(payload).read_bytes() if isinstance(payload, str) else payload
         if data is None:
             return "it holds no picture"
         picture = codec.decode(data)
         pixels = wanted.changed(picture.pixels, entry)
-        return _seen(upright(pixels, picture.info.get("exif")) if wanted.turned else pixels, wanted.size)
+        return seen(upright(pixels, picture.info.get("exif")) if wanted.turned else pixels, wanted.size)
     except codec.PictureError as error:
         return str(error)
     except OSError as error:
@@ -293,9 +293,10 @@ def _read(wanted: _Wanted, task: tuple[Entry, Payload]) -> NDArray[np.uint8] | s
         return "too large for the memory there is"
 
 
-def _seen(pixels: Samples, size: int | None) -> NDArray[np.uint8]:
-    seen = coloured(eight_bit(pixels))
-    return seen if size is None else square(seen, size)
+def seen(pixels: Samples, size: int | None) -> NDArray[np.uint8]:
+    """Return a picture as a data set holds it: one or three channels of 8 bits; of a size, its middle square."""
+    whole = coloured(eight_bit(pixels))
+    return whole if size is None else square(whole, size)
 
 
 def match(clean: Dataset, published: Dataset) -> NDArray[np.int64]:

@@ -28,6 +28,7 @@ from unlearnable.errors import InputError, expected
 from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections.countered import Countered
 from unlearnable.protections.crop_flip import CropFlip
+from unlearnable.protections.masking import loudest, masked
 from unlearnable.protections.noise import Pattern, check_room
 from unlearnable.protections.settings import RUN, Settings, Status
 from unlearnable.training.chance import derived, generator, seeded
@@ -123,8 +124,8 @@ def optimised(
     member: Member,
     steps: int,
     samples: int,
-    step_size: float,
-    radius: float,
+    step_size: float | Tensor,
+    radius: float | Tensor,
     chance: torch.Generator,
     labels: Tensor | None = None,
     owner: Tensor | None = None,
@@ -136,8 +137,9 @@ def optimised(
     through what scrapers do, transformation and range. The network is as in evaluation, and left as it was.
 
     images: (count, channels, height, width), 0 to 1. start: noise of the same shape; or, with ``owner``, (groups,
-    channels, height, width), where picture i shares the noise of group ``owner[i]``. labels: the classes that scrapers
-    take the pictures for, if these are not the targets.
+    channels, height, width), where picture i shares the noise of group ``owner[i]``. step_size, radius: everywhere, or,
+    without ``owner``, of each place, (count, 1, height, width). labels: the classes that scrapers take the pictures
+    for, if these are not the targets.
 
     Raises FloatingPointError where a gradient is no number.
     """
@@ -147,6 +149,7 @@ def optimised(
     noise, known = start, targets if labels is None else labels
     sound = torch.ones((), dtype=torch.bool, device=images.device)
     climb = step_size if member.ascend else -step_size
+    most = torch.as_tensor(radius, dtype=noise.dtype, device=noise.device)
     with frozen(network):
         for _ in range(steps):
             wanted = images + (noise if owner is None else noise[owner])
@@ -159,7 +162,7 @@ def optimised(
             gradient *= seen == wanted  # beyond the range nothing changes
             if owner is not None:
                 gradient = torch.zeros_like(noise).index_add_(0, owner, gradient)
-            noise = (noise + climb * gradient.sign()).clamp(-radius, radius)
+            noise = (noise + climb * gradient.sign()).clamp(-most, most)
     if not sound:
         raise FloatingPointError(f"the gradient that noise is made with is no number any more: {_REMEDY}")
     return noise
@@ -230,6 +233,7 @@ def fit_noise(
     settings: Settings,
     radius: Linf,
     seed: int,
+    masking: float = 0,
     order: NDArray[np.int64] | None = None,
     per_class: bool = False,
     state: Path | None = None,
@@ -241,6 +245,8 @@ def fit_noise(
     """Make noise for every picture of a data set, and for each of its classes.
 
     Same arguments, same kind of device: same noise. seed: of everything random; as secret as the noise.
+    masking: how the radius of each picture's own noise goes with the contrast of a place (see
+        :func:`unlearnable.protections.masking.masked`); 0 for one radius everywhere.
     order: which pictures, in which order; all, as they come, if not given.
     state: folder that the run is written down in once a minute, at Ctrl-C and at its end, and goes on from to the same
         noise as if it had never stopped. The noise lies in a file there, mapped into memory.
@@ -249,7 +255,7 @@ def fit_noise(
     Raises InputError for what cannot be protected, a state of other options, too small a disk, and a surrogate that
     does not learn; FloatingPointError where numbers are none any more.
     """
-    fit = _Fit(dataset, network, member, settings, radius, seed, order, per_class, device, precision)
+    fit = _Fit(dataset, network, member, settings, radius, seed, masking, order, per_class, device, precision)
     return fit.run(state, about or {}, progress)
 
 
@@ -264,18 +270,21 @@ class _Fit:
         settings: Settings,
         radius: Linf,
         seed: int,
+        masking: float,
         order: NDArray[np.int64] | None,
         per_class: bool,
         device: str | None,
         precision: Precision,
     ) -> None:
         self.dataset, self.build, self.member, self.settings = dataset, network, member, settings
-        self.radius, self.seed, self.per_class, self.precision = radius, seed, per_class, precision
+        self.radius, self.seed, self.masking = radius, seed, masking
+        self.per_class, self.precision = per_class, precision
         self.order = np.arange(len(dataset)) if order is None else order
         self.labels = torch.from_numpy(dataset.labels[self.order])
         self.place = torch.device(device or default_device())
         self.classes = len(dataset.class_names)
         self.levels = math.floor(255 * radius.radius + 1e-6)
+        self.loudest = loudest(255 * radius.radius) if masking else self.levels
         present = np.bincount(dataset.labels, minlength=self.classes)
         if len(self.order) < 2 or (present > 0).sum() < 2:
             found = f"{len(self.order)} of {(present > 0).sum()}"
@@ -353,6 +362,7 @@ class _Fit:
             if member[name] == getattr(Member, name):
                 del member[name]
         ids = json.dumps([self.dataset.ids[place] for place in self.order.tolist()])
+        masking = {"masking": self.masking} if self.masking else {}
         return {
             "seed": hashlib.sha256(f"noise {self.seed}".encode()).hexdigest()[:16],
             "radius": self.radius.radius,
@@ -360,6 +370,7 @@ class _Fit:
             "precision": self.precision,
             "pictures": self.dataset.fingerprint(),
             "ids": hashlib.sha256(ids.encode()).hexdigest(),
+            **masking,
             **{name: value for name, value in vars(self.settings).items() if name != "model"},
             **{f"member_{name}": value for name, value in member.items()},
         }
@@ -381,9 +392,9 @@ class _Fit:
             if self.member.countered is not None:  # in folders the pictures of a class follow one another
                 places = torch.randperm(len(self.order), generator=generator("cpu", self.seed, "last pass"))
             index = places.tensor_split(self.batches)[number]
-            noise = self._noise(model, *self._batch(index), held, "last pass", number)
+            noise = self._noise(model, index, *self._batch(index), held, "last pass", number)
             if not self.per_class:
-                patterns[index.numpy()] = _whole(noise, self.levels)
+                patterns[index.numpy()] = _whole(noise, self.loudest)
         else:
             self._of_class(step - self.steps - self.batches, model, held)
 
@@ -394,8 +405,8 @@ class _Fit:
         shuffled = torch.randperm(len(self.order), generator=generator("cpu", self.seed, "order", epoch))
         index = shuffled.tensor_split(self.batches)[number]
         images, labels = self._batch(index)
-        noise = self._noise(model, images, labels, held, "noise", step)
-        whole = (255 * noise).round().clamp(-self.levels, self.levels) / 255
+        noise = self._noise(model, index, images, labels, held, "noise", step)
+        whole = (255 * noise).round().clamp(-self.loudest, self.loudest) / 255
         protected = (images + whole).clamp(0, 1)
         chance = generator(self.place, self.seed, "train", step)
         views = protected
@@ -416,13 +427,16 @@ class _Fit:
         snapshot.totals = now if step == 0 else snapshot.totals * _MEMORY + now * (1 - _MEMORY)
 
     def _noise(
-        self, model: nn.Module, images: Tensor, labels: Tensor, held: _Held, purpose: str, number: int
+        self, model: nn.Module, index: Tensor, images: Tensor, labels: Tensor, held: _Held, purpose: str, number: int
     ) -> Tensor:
         """Make the noise of a batch, from a start of its own; or, for noise a class, lead that a step on."""
         if not self.per_class:
-            start = self._start(len(images), purpose, number)
-            return self._optimised(model, images, labels, start, purpose, number)
-        noise = self._optimised(model, images, labels, held.noise, purpose, number, owner=labels, steps=1)
+            radius = self._radius(index)
+            start = self._start(len(images), purpose, number) * (radius / self.radius.radius)
+            return self._optimised(model, images, labels, start, radius, purpose, number)
+        noise = self._optimised(
+            model, images, labels, held.noise, self.radius.radius, purpose, number, owner=labels, steps=1
+        )
         held.noise.copy_(noise)
         return noise[labels]
 
@@ -434,7 +448,9 @@ class _Fit:
         index = own[torch.linspace(0, len(own) - 1, min(len(own), self.settings.batch_size)).round().long()]
         images, labels = self._batch(index)
         start, shared = held.noise[label : label + 1], torch.zeros_like(labels)
-        held.noise[label : label + 1] = self._optimised(model, images, labels, start, "class", label, owner=shared)
+        held.noise[label : label + 1] = self._optimised(
+            model, images, labels, start, self.radius.radius, "class", label, owner=shared
+        )
 
     def _optimised(
         self,
@@ -442,6 +458,7 @@ class _Fit:
         images: Tensor,
         labels: Tensor,
         start: Tensor,
+        radius: float | Tensor,
         purpose: str,
         number: int,
         owner: Tensor | None = None,
@@ -455,8 +472,8 @@ class _Fit:
             member=self.member,
             steps=self.settings.noise_steps if steps is None else steps,
             samples=self.settings.samples,
-            step_size=self.member.reach * self.radius.radius / self.settings.noise_steps,
-            radius=self.radius.radius,
+            step_size=self.member.reach * radius / self.settings.noise_steps,
+            radius=radius,
             chance=generator(self.place, self.seed, purpose, number),
             labels=labels,
             owner=owner,
@@ -478,6 +495,13 @@ class _Fit:
         chance = generator(self.place, self.seed, "start", *purpose)
         empty = torch.empty(count, channels, height, width, device=self.place)
         return self.radius.start(empty, chance).contiguous(memory_format=torch.channels_last)
+
+    def _radius(self, index: Tensor) -> float | Tensor:
+        """Return how far the noise of a batch may go, from 0 to 1: everywhere, or (count, 1, height, width)."""
+        if not self.masking:
+            return self.radius.radius
+        levels = masked(self.dataset.images[self.order[index.numpy()]], 255 * self.radius.radius, self.masking)
+        return torch.from_numpy(levels)[:, None].to(self.place) / 255
 
     def _batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         pictures = torch.from_numpy(self.dataset.images[self.order[index.numpy()]]).to(self.place)

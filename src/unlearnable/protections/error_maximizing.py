@@ -12,7 +12,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -155,8 +155,8 @@ class Decoy(_Pretrained, Robust):
         return self._given(found, samples=1, noise_steps=100)
 
     def parameters(self) -> dict[str, int | float | str | None]:
-        """Return every field."""
-        return asdict(self)
+        """Return every field, but for masking where there is none; what REM and SEM leave out is not usual here."""
+        return AdditiveNoise.parameters(self)
 
     def member(self, side: int) -> "Member":
         """Return decoys: chance inside, a surrogate that comes trained, and a secret goal."""

@@ -44,8 +44,10 @@ class AdditiveNoise(Layer):
 
     preset: a name of :data:`unlearnable.protections.settings.PRESETS`; model, steps, noise_steps, samples, batch_size:
     in place of the preset's. seed: tells runs of one key apart. radius: the most that a sample changes by, in grey
-    levels of 255. per: "picture" for noise of each picture's own, "class" for one pattern a class. size: side of the
-    canvas that noise is made on, 8 to 512 pixels; by default the pictures' own up to 64, or else 64.
+    levels of 255; if masked, in a place of ordinary contrast. per: "picture" for noise of each picture's own, "class"
+    for one pattern a class. size: side of the canvas that noise is made on, 8 to 512 pixels; by default the pictures'
+    own up to 64, or else 64. masking: how the radius of a place goes with the contrast there, from 0, the same
+    everywhere, to 2 (see :mod:`unlearnable.protections.masking`); noise of classes knows no places.
 
     Raises InputError for values out of range.
     """
@@ -63,6 +65,7 @@ class AdditiveNoise(Layer):
     radius: float = 8
     per: Literal["picture", "class"] = "picture"
     size: int | None = None
+    masking: float = 0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -71,6 +74,10 @@ class AdditiveNoise(Layer):
             raise expected("noise per picture or per class", repr(self.per), "say one of the two")
         if self.size is not None and not 8 <= self.size <= 512:
             raise expected("a canvas of 8 to 512 pixels", str(self.size), "32 is usual for small pictures")
+        if not 0 <= self.masking <= 2:
+            raise expected("masking from 0 to 2", f"{self.masking:g}", "say 1 for a radius that goes with the contrast")
+        if self.masking and self.per == "class":
+            raise expected("noise per picture, with masking", "noise per class", "leave one of the two out")
         self.settings()
 
     def settings(self) -> Settings:
@@ -80,8 +87,11 @@ class AdditiveNoise(Layer):
         return replace(chosen, **{name: getattr(self, name) for name in names if getattr(self, name) is not None})
 
     def parameters(self) -> dict[str, int | float | str | None]:
-        """Return every field."""
-        return asdict(self)
+        """Return every field, but for masking where there is none.
+
+        So what was made before there was a choice is described as it was.
+        """
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("masking", 0)}
 
     def scaled(self, share: float) -> Self:
         """Return it at a share of its radius, in whole grey levels, one at least."""
@@ -140,6 +150,7 @@ class AdditiveNoise(Layer):
                 settings=settings,
                 radius=budget,
                 seed=seed,
+                masking=self.masking,
                 order=order,
                 per_class=self.per == "class",
                 state=state,
@@ -161,6 +172,7 @@ class AdditiveNoise(Layer):
             fitted.patterns,
             fitted.by_class,
             radius=int(self.radius),
+            masking=self.masking,
             method=type(self).__name__,
         )
         if state is None:
@@ -190,7 +202,7 @@ class AdditiveNoise(Layer):
                 state.mkdir(parents=True, mode=0o700)
             publish(json.dumps(options).encode(), path.with_name(path.name + ".partial"), path)
             return
-        found = {"against": "crops"} | json.loads(path.read_bytes())  # as all runs were before there was a choice
+        found = {"against": "crops", "masking": 0} | json.loads(path.read_bytes())  # as before there was a choice
         if other := [name for name in options if found.get(name) != options[name]]:
             name = other[0]
             raise expected(
@@ -262,7 +274,7 @@ class Robust(AdditiveNoise):
 
         So what was made before there was a choice is described as it was.
         """
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("against", "crops")}
+        return {name: value for name, value in super().parameters().items() if (name, value) != ("against", "crops")}
 
     def scaled(self, share: float) -> Self:
         """Return it at a share of both its radii."""

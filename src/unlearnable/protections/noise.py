@@ -53,9 +53,13 @@ class Noise(Perturbation):
         *,
         radius: int,
         method: str,
+        masking: float = 0,
         path: Path | None = None,
     ) -> None:
         """Take the patterns. radius: in grey levels, the most that any of them changes a sample by.
+
+        masking: how that goes with the contrast of a place (see :func:`unlearnable.protections.masking.masked`), in
+        patterns of pictures; 0 for one radius everywhere.
 
         Raises InputError where the parts do not fit each other.
         """
@@ -71,7 +75,7 @@ class Noise(Perturbation):
         self.class_names = tuple(class_names)
         self.ids = tuple(ids)
         self.patterns, self.by_class = patterns, by_class
-        self.radius, self.method = radius, method
+        self.radius, self.method, self.masking = radius, method, masking
         self.path = path
         self._last: tuple[int, tuple[int, ...], Pattern] | None = None  # class, size and pattern
         self._places = {id_: place for place, id_ in enumerate(self.ids)} if len(patterns) else {}
@@ -178,6 +182,8 @@ class Noise(Perturbation):
             "radius": str(self.radius),
             "method": self.method,
         }
+        if self.masking:
+            about["masking"] = str(self.masking)
         write_tensors(Path(path), {"noise": self.patterns, "classes": self.by_class, "ids": names}, about)
 
     @classmethod
@@ -194,6 +200,7 @@ class Noise(Perturbation):
                 shape = tuple(file.get_slice("noise").get_shape())
                 kinds = {file.get_slice(name).get_dtype() for name in ("noise", "classes")}
                 names, radius, method = json.loads(about["class_names"]), int(about["radius"]), about["method"]
+                masking = float(about.get("masking", 0))
             with path.open("rb") as raw:
                 length = int.from_bytes(raw.read(8), "little")
                 start = json.loads(raw.read(length))["noise"]["data_offsets"][0]
@@ -208,7 +215,7 @@ class Noise(Perturbation):
         patterns = (
             np.memmap(path, np.int8, "r", 8 + length + start, shape) if np.prod(shape) else np.empty(shape, np.int8)
         )
-        return cls(names, ids, patterns, by_class, radius=radius, method=method, path=path)
+        return cls(names, ids, patterns, by_class, radius=radius, method=method, masking=masking, path=path)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -> None:
