@@ -133,9 +133,16 @@ def robust_shift(mu: ArrayLike, W: ArrayLike, epsilon: float, p: float = 2) -> R
         (linear_risks(theta, mean, features, epsilon, p)[1], theta) for theta, _ in tried if any(features.T @ theta)
     ]
     above, weights = min(rules, key=lambda rule: rule[0])
-    shifts = [shift * min(1.0, epsilon / max(float(np.linalg.norm(features @ shift, p)), 1e-300)) for _, shift in tried]
+    shifts = [_into_ball(shift, features, epsilon, p) for _, shift in tried]
     shift = min(shifts, key=lambda one: float(np.linalg.norm(mean - one)))
     return RobustShift(shift, weights, above - float(ndtr(-np.linalg.norm(mean - shift))))
+
+
+def _into_ball(shift: Vector, features: Matrix, epsilon: float, p: float) -> Vector:
+    """Shrink a shift until |W z|_p is at most epsilon, with as much to spare as rounding can make of the product."""
+    rounding = len(shift) * np.finfo(float).eps * np.linalg.norm(np.abs(features) @ np.abs(shift), p)
+    size = float(np.linalg.norm(features @ shift, p) + rounding)
+    return shift * min(1.0, epsilon / max(size, 1e-300))
 
 
 Candidates = list[tuple[Vector, Vector]]
