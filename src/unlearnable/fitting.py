@@ -265,7 +265,7 @@ def _fitting(noise: Noise, method: AdditiveNoise, names: Sequence[str]) -> Noise
         raise expected(
             f"noise of {wanted}",
             f"{found} in {noise.path}",
-            "name its method and radius: --radius, or sem:radius=8 in --layers",
+            "name its method, radius and masking: --radius, or sem:radius=8 in --layers",
         )
     if more := [name for name in names if name not in noise.class_names]:
         wanted = f"pictures of the {len(noise.class_names)} classes that {noise.path} was made for"
