@@ -138,15 +138,16 @@ def qualities(
         channels = 3 if any(one.pixels.shape[2] > 1 for one in sample) else 1
         noise = _random(made, names, key, (side, side, channels))
     perturbation = stack.fit(Names(names), key, noise=noise)
-    below = None if made is None else stack.below()
+    masks = made if made is not None and made.masking else None
+    below = None if masks is None else stack.below()
     before = None if below is None else below.fit(Names(names), key)
 
     def measured(one: Sampled) -> list[float]:
         label = np.array([names.index(one.label)])
         applied, shown = perturbation, one.pixels[None]
-        if noise is not None and made is not None and made.masking:
+        if noise is not None and masks is not None:
             changed = shown if before is None else before.apply(shown, label, [one.id])
-            own = _as_loud(noise, made, seen(changed[0], side), label.item(), one.id)
+            own = _as_loud(noise, masks, seen(changed[0], side), label.item(), one.id)
             applied = perturbation.with_noise(own)
         protected = applied.apply(shown, label, [one.id])[0]
         return [measure(one.pixels, protected) for measure in asked]
