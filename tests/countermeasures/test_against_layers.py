@@ -12,6 +12,7 @@ from unlearnable import InputError, Key
 from unlearnable.countermeasures import Published, countermeasures, named, shade_removal
 from unlearnable.countermeasures.echo_removal import class_cepstra, find_echo, without_echo
 from unlearnable.countermeasures.tone_matching import colour_maps, matching_curves, shade_gains
+from unlearnable.countermeasures.veil_removal import lights
 from unlearnable.protections import protections
 
 
@@ -98,6 +99,7 @@ def test_classes_without_pictures_do_no_harm(published):
     assert np.array_equal(cleaned("pattern-removal", more), cleaned("pattern-removal", published))
     assert np.array_equal(cleaned("echo-removal", more), cleaned("echo-removal", published))
     assert np.array_equal(cleaned("shade-removal", more), cleaned("shade-removal", published))
+    assert np.array_equal(cleaned("veil-removal", more), cleaned("veil-removal", published))
 
 
 def test_tone_matching_takes_what_tells_looks_apart(clean):
@@ -164,6 +166,49 @@ def test_light_of_a_layer_is_removed_and_that_of_a_class_is_not(lively):
     assert own.std() > 10  # what is natural
     assert (left - own).std() < (changed - own).std() / 2.5
     assert (untouched - own).std() < own.std() / 5
+
+
+@pytest.fixture(scope="module")
+def rich():
+    """Pictures of three classes, dark and bright ones of each, one class brighter, of the same fine detail."""
+    rng = np.random.default_rng(9)
+    labels = np.arange(600) % 3
+    light = 0.1 + 0.8 * rng.beta(np.array([0.7, 1.0, 1.3])[labels], 1.0)
+    detail = 0.06 * rng.standard_normal((600, 24, 24, 3))
+    return Published(np.rint(255 * (light[:, None, None, None] + detail).clip(0, 1)).astype(np.uint8), labels, 3)
+
+
+def veiled(published, radius):
+    """Return the pictures under veils, and the veils, in the unit that removal tells light in."""
+    shown = protected(published, "veil", radius=radius)
+    grey = np.full((3, *published.images.shape[1:]), 128, np.uint8)
+    lit = protected(Published(grey, np.arange(3), 3), "veil", radius=radius).images
+    return shown, (lit.astype(float) - 128) / 255
+
+
+def test_veils_are_told_by_contrast_and_natural_light_is_left(rich):
+    shown, truth = veiled(rich, 60)
+    found, untouched = lights(shown, 1.5), lights(rich, 1.5)
+    assert np.corrcoef(found.ravel(), truth.ravel())[0, 1] > 0.9
+    assert np.abs(found - truth).mean() < np.abs(truth).mean() / 1.8  # strong light is told a little too weak
+    assert np.abs(untouched).mean() < 0.01
+    means = [[some.images[rich.labels == label].mean() for label in range(3)] for some in (rich, shown)]
+    assert np.ptp(means[0]) > 25  # what is natural, and would mislead whoever goes by that
+
+
+def test_light_that_was_found_is_undone(rich):
+    shown, _ = veiled(rich, 60)
+    light = lights(shown, 3.0)[rich.labels]
+    left = cleaned("veil-removal", shown) / 255
+    again = left + 4 * light * left * (1 - left)  # under the same light as before
+    assert np.abs(255 * again - shown.images).max() <= 0.5 * (1 + 4 * np.abs(light).max()) + 1e-3
+    error = [np.abs(some.astype(float) - rich.images).mean() for some in (255 * left, shown.images)]
+    assert error[0] < error[1] / 1.6
+
+
+def test_a_class_that_is_all_there_is_has_no_light_of_its_own(rich):
+    alone = Published(rich.images, np.zeros(600, int), 1)
+    assert np.abs(lights(alone, 3.0).mean((1, 2))).max() < 0.005
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +315,8 @@ def test_percentages_and_sigmas_out_of_range():
         named("shade-removal-100")
     with pytest.raises(InputError, match="a sigma above 0"):
         countermeasures.create("shade-removal", sigma=0)
+    with pytest.raises(InputError, match="a sigma above 0"):
+        named("veil-removal-0")
 
 
 def test_they_compose(clean):

@@ -41,6 +41,7 @@ CASES = [  # a new countermeasure is one row: its name and options that make it 
     ("tone-matching", {}),
     ("ueraser", {}),
     ("ueraser-max", {"views": 2}),
+    ("veil-removal", {}),
     ("whitening", {}),
 ]
 AT_TEST = {"autocontrast", "equalize", "gray-world", "grayscale", "local-normalization", "whitening"}

@@ -26,7 +26,7 @@ _ALL_SINGLE: Final = (
     *("gaussian-filter", "median-filter", "bilateral-filter", "color-jitter", "autocontrast"),
     *("gray-world", "resized-crop", "spectrum-equalization", "deconvolution", "ueraser-max"),
     *("tone-matching", "pattern-removal", "whitening", "local-normalization", "echo-removal"),
-    *("shade-removal", "d-vae", "relabelling"),
+    *("shade-removal", "veil-removal", "d-vae", "relabelling"),
 )
 _AGAINST_LAYERS: Final = (
     *("tone-matching+coin+jpeg", "tone-matching+grayscale+coin+jpeg", "tone-matching+equalize+coin+jpeg"),
@@ -37,6 +37,7 @@ _AGAINST_LAYERS: Final = (
     "pattern-removal+echo-removal+local-normalization+rsk+grayscale",
     "pattern-removal+local-normalization+spectrum-equalization+grayscale",
     *("local-normalization+spectrum-equalization+grayscale+jpeg", "relabelling+equalize"),
+    "veil-removal+pattern-removal+local-normalization+rsk+grayscale",
     "relabelling+pattern-removal+local-normalization+rsk+grayscale",
 )
 """What is written against the layers of stacks, together with what breaks a convolution and fine noise."""
@@ -73,10 +74,12 @@ _FULL: Final = (
     PLAIN,
     *_recipes("cutout", "mixup", "cutmix", "autoaugment", "smoothing:sigma=0.5", AT),
     *_recipes(*(f"adversarial:budget={budget}" for budget in ("8/255", "16/255", "l2:0.25", "l2:0.5", "l2:0.75"))),
+    *_recipes("masked-adversarial:budget=8/255"),
     *_plainly(*_ALL_SINGLE, *_TOGETHER, *_AGAINST_LAYERS),
     *(Attempt(name, AT) for name in ("grayscale", "jpeg", "coin", "coin+jpeg", "grayscale+coin+jpeg")),
     *(Attempt(name, AT) for name in ("equalize", "local-normalization", "relabelling+local-normalization")),
     *(Attempt(name, "adversarial:budget=8/255") for name in ("grayscale", "equalize", "local-normalization")),
+    Attempt("veil-removal+grayscale", "adversarial:budget=8/255"),
     Attempt("relabelling+local-normalization", "adversarial:budget=8/255"),
     *(Attempt("relabelling", recipe) for recipe in (AT, "adversarial:budget=8/255")),
 )

@@ -24,6 +24,7 @@ from unlearnable.countermeasures import spectrum_equalization as spectrum_equali
 from unlearnable.countermeasures import tone_matching as tone_matching
 from unlearnable.countermeasures import tones as tones
 from unlearnable.countermeasures import ueraser as ueraser
+from unlearnable.countermeasures import veil_removal as veil_removal
 from unlearnable.countermeasures.base import BatchChange as BatchChange
 from unlearnable.countermeasures.base import Composition as Composition
 from unlearnable.countermeasures.base import Countermeasure as Countermeasure

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Final, Literal, get_args, get_type_hints
 
+from unlearnable.attacks.masked import MaskedPGD
 from unlearnable.attacks.pgd import PGD
 from unlearnable.budgets import Budget, Linf
 from unlearnable.errors import expected
@@ -168,6 +169,13 @@ def adversarial(*, budget: Budget | None = None, steps: int = 10, awp: float = 0
     it (SEM's and CUDA's papers train at 4/255).
     """
     return Recipe(objective=Adversarial(attack=PGD(budget=budget or Linf.of_255(8), steps=steps), awp=awp))
+
+
+@recipes.register("masked-adversarial")
+def masked_adversarial(*, budget: Budget | None = None, steps: int = 10, masking: float = 1.0) -> Recipe:
+    """Adversarial training with a radius that goes with each place's contrast; the budget is of ordinary places."""
+    attack = MaskedPGD(budget=budget or Linf.of_255(8), steps=steps, masking=masking)
+    return Recipe(objective=Adversarial(attack=attack))
 
 
 @recipes.register("trades")
