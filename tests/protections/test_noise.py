@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from unlearnable.errors import InputError
 from unlearnable.pictures.samples import square
-from unlearnable.protections import noise as module
+from unlearnable.protections import tensors
 from unlearnable.protections.noise import Noise, added, carried, check_room
+from unlearnable.protections.tensors import write_tensors
 
 NAMES = ("ant", "bee")
 IDS = ("a.png", "b.png", "c.png")
@@ -174,7 +175,7 @@ def test_a_record_that_does_not_fit_is_passed_over(made, rng):
 
 
 def test_file_is_safetensors_and_mapped(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_CHUNK", 700)  # less than a picture
+    monkeypatch.setattr(tensors, "_CHUNK", 700)  # less than a picture
     path = tmp_path / "noise.safetensors"
     made.save(path)
     assert path.stat().st_mode & 0o077 == 0
@@ -223,7 +224,7 @@ def test_any_other_file_is_refused(tmp_path, content):
 def test_a_file_of_other_patterns_is_refused(parts, message, made, tmp_path):
     whole = {"noise": made.patterns, "classes": made.by_class, "ids": np.frombuffer(b"[]", np.uint8)}
     about = {"format": "unlearnable-noise-1", "class_names": '["ant", "bee"]', "radius": "8", "method": "SEM"}
-    module.write_tensors(tmp_path / "noise", whole | parts, about)
+    write_tensors(tmp_path / "noise", whole | parts, about)
     with pytest.raises(InputError, match=rf"found .*noise \(.*{message}.*make it again"):
         Noise.load(tmp_path / "noise")
 

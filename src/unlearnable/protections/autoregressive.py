@@ -11,18 +11,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from unlearnable.compiled import compiled
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
 from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
 from unlearnable.protections.base import Classed, Layer, protections
-from unlearnable.protections.noise import Noise, Pattern, write_tensors
+from unlearnable.protections.noise import Noise, Pattern
+from unlearnable.protections.tensors import reading_tensors, write_tensors
 
 _FORMAT: Final = "unlearnable-autoregressive-1"
 _NEIGHBOURS: Final = 8  # of a sample in a window of 3 x 3 that ends with it
@@ -175,14 +175,8 @@ class AutoregressiveNoise(Noise):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read processes written by :meth:`save`. Raises InputError for any other file."""
-        try:
-            with safe_open(path, framework="numpy") as file:
-                about: dict[str, Any] = file.metadata() or {}
-                if about.get("format") != _FORMAT:
-                    raise KeyError(_FORMAT)
-                weights, gains = file.get_tensor("weights"), file.get_tensor("gains")
-                starts = Key(file.get_tensor("starts").tobytes())
-                names, radius, size = json.loads(about["class_names"]), int(about["radius"]), int(about["size"])
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise expected("processes written by this package", f"{path} ({error})", "fit them again") from None
+        with reading_tensors(path, _FORMAT, "processes", "fit them again") as (file, about):
+            weights, gains = file.get_tensor("weights"), file.get_tensor("gains")
+            starts = Key(file.get_tensor("starts").tobytes())
+            names, radius, size = json.loads(about["class_names"]), int(about["radius"]), int(about["size"])
         return cls(names, weights, gains, starts, radius=radius, size=size)

@@ -16,7 +16,6 @@ from typing import Final, Literal, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
@@ -33,7 +32,7 @@ from unlearnable.protections.base import (
     in_parallel,
     protections,
 )
-from unlearnable.protections.noise import write_tensors
+from unlearnable.protections.tensors import reading_tensors, write_tensors
 
 _FORMAT: Final = "unlearnable-convolution-1"
 _LEAST_BLUR: Final = 0.01
@@ -395,17 +394,11 @@ class ClasswiseConvolution(Perturbation):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read filters written by :meth:`save`. Raises InputError for any other file."""
-        try:
-            with safe_open(path, framework="numpy") as file:
-                description = file.metadata() or {}
-                if description.get("format") != _FORMAT:
-                    raise KeyError(_FORMAT)
-                units = json.loads(description["units"])
-                banks = {int(k): Bank(file.get_tensor(f"filters_{k}"), unit) for k, unit in units.items()}
-                names, by_size = json.loads(description["class_names"]), json.loads(description["by_size"])
-                style = cast("Literal['keyed', 'reference']", description["style"])
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise expected("filters written by this package", f"{path} ({error})", "fit them again") from None
+        with reading_tensors(path, _FORMAT, "filters", "fit them again") as (file, about):
+            units = json.loads(about["units"])
+            banks = {int(k): Bank(file.get_tensor(f"filters_{k}"), unit) for k, unit in units.items()}
+            names, by_size = json.loads(about["class_names"]), json.loads(about["by_size"])
+            style = cast("Literal['keyed', 'reference']", about["style"])
         return cls(names, banks, by_size=by_size, style=style)
 
 

@@ -18,7 +18,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
@@ -36,7 +35,7 @@ from unlearnable.protections.base import (
     protections,
 )
 from unlearnable.protections.deconvolution import mirrored
-from unlearnable.protections.noise import write_tensors
+from unlearnable.protections.tensors import reading_tensors, write_tensors
 
 _FORMAT: Final = "unlearnable-echo-1"
 _SIDE: Final = 1 << 10  # parts of a picture's shorter side that displacements are whole numbers of
@@ -199,11 +198,5 @@ class ClasswiseEcho(Perturbation):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read displacements written by :meth:`save`. Raises InputError for any other file."""
-        try:
-            with safe_open(path, framework="numpy") as file:
-                about = file.metadata() or {}
-                if about.get("format") != _FORMAT:
-                    raise KeyError(_FORMAT)
-                return cls(json.loads(about["class_names"]), file.get_tensor("displacements"), int(about["share"]))
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise expected("echoes written by this package", f"{path} ({error})", "fit them again") from None
+        with reading_tensors(path, _FORMAT, "echoes", "fit them again") as (file, about):
+            return cls(json.loads(about["class_names"]), file.get_tensor("displacements"), int(about["share"]))

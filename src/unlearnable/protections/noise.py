@@ -2,20 +2,17 @@
 
 import hashlib
 import json
-import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from unlearnable.compiled import compiled
 from unlearnable.errors import expected
-from unlearnable.pictures.destination import writing
 from unlearnable.pictures.samples import Part, eight_bit
 from unlearnable.protections.base import (
     ROUNDING,
@@ -27,11 +24,10 @@ from unlearnable.protections.base import (
     check_images,
     stored_grey,
 )
+from unlearnable.protections.tensors import pieces, reading_tensors, write_tensors
 
 _FORMAT: Final = "unlearnable-noise-1"
-_CHUNK: Final = 1 << 24  # bytes that are copied at a time
 _RUN: Final = 128  # samples that are looked through at a time
-_KINDS: Final = {"int8": "I8", "uint8": "U8", "int64": "I64", "float32": "F32", "float64": "F64"}  # of safetensors
 
 Pattern = NDArray[np.int8]
 """(..., height, width, channels) int8, in grey levels of 255: what is added to a picture of the canvas's size."""
@@ -166,7 +162,7 @@ class Noise(Perturbation):
     def digests(self) -> dict[str, str]:
         """Return a digest of each class's noise, by class name; it tells nothing about it."""
         common = hashlib.sha256(self.method.encode())
-        for piece in _pieces(self.patterns):
+        for piece in pieces(self.patterns):
             common.update(piece)
         return {
             name: hashlib.sha256(common.digest() + np.ascontiguousarray(self.by_class[label]).tobytes()).hexdigest()
@@ -190,17 +186,13 @@ class Noise(Perturbation):
     def load(cls, path: str | Path) -> Self:
         """Map noise written by :meth:`save` into memory. Raises InputError for any other file."""
         path = Path(path)
-        try:
-            with safe_open(path, framework="numpy") as file:
-                about = file.metadata() or {}
-                if about.get("format") != _FORMAT:
-                    raise KeyError(_FORMAT)
-                ids = json.loads(file.get_tensor("ids").tobytes())
-                by_class = file.get_tensor("classes")
-                shape = tuple(file.get_slice("noise").get_shape())
-                kinds = {file.get_slice(name).get_dtype() for name in ("noise", "classes")}
-                names, radius, method = json.loads(about["class_names"]), int(about["radius"]), about["method"]
-                masking = float(about.get("masking", 0))
+        with reading_tensors(path, _FORMAT, "noise", "make it again") as (file, about):
+            ids = json.loads(file.get_tensor("ids").tobytes())
+            by_class = file.get_tensor("classes")
+            shape = tuple(file.get_slice("noise").get_shape())
+            kinds = {file.get_slice(name).get_dtype() for name in ("noise", "classes")}
+            names, radius, method = json.loads(about["class_names"]), int(about["radius"]), about["method"]
+            masking = float(about.get("masking", 0))
             with path.open("rb") as raw:
                 length = int.from_bytes(raw.read(8), "little")
                 start = json.loads(raw.read(length))["noise"]["data_offsets"][0]
@@ -210,42 +202,10 @@ class Noise(Perturbation):
                 raise ValueError(f"patterns of {by_class.shape[3]} channels")
             if not all(isinstance(name, str) for name in (*names, *ids)):
                 raise ValueError("names that are no text")
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise expected("noise written by this package", f"{path} ({error})", "make it again") from None
         patterns = (
             np.memmap(path, np.int8, "r", 8 + length + start, shape) if np.prod(shape) else np.empty(shape, np.int8)
         )
         return cls(names, ids, patterns, by_class, radius=radius, method=method, masking=masking, path=path)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -> None:
-    """Write arrays of the types in ``_KINDS`` as safetensors, piece by piece, for their owner alone to read."""
-    header: dict[str, Any] = {"__metadata__": about}
-    end = 0
-    for name, tensor in tensors.items():
-        header[name] = {
-            "dtype": _KINDS[tensor.dtype.name],
-            "shape": tensor.shape,
-            "data_offsets": [end, end + tensor.nbytes],
-        }
-        end += tensor.nbytes
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(len(encoded).to_bytes(8, "little") + encoded)
-            for tensor in tensors.values():
-                file.writelines(_pieces(tensor))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-
-
-def _pieces(tensor: NDArray[Any]) -> Iterator[bytes]:
-    step = max(1, _CHUNK // max(1, tensor[:1].nbytes))
-    for start in range(0, len(tensor), step):
-        yield np.ascontiguousarray(tensor[start : start + step]).tobytes()
 
 
 def _size(pattern: Pattern) -> str:

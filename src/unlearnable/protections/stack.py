@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final, Self, cast, get_args, get_type_hints
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from unlearnable.errors import InputError, expected
 from unlearnable.keys import Key
@@ -40,7 +39,8 @@ from unlearnable.protections.base import (
 from unlearnable.protections.convolution import ClasswiseConvolution
 from unlearnable.protections.echo import ClasswiseEcho
 from unlearnable.protections.error_minimizing import AdditiveNoise
-from unlearnable.protections.noise import Noise, share_left, write_tensors
+from unlearnable.protections.noise import Noise, share_left
+from unlearnable.protections.tensors import reading_tensors, write_tensors
 from unlearnable.protections.tone import ClasswiseTone
 from unlearnable.protections.veil import ClasswiseVeil
 
@@ -354,24 +354,21 @@ class Stacked(Perturbation):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file written by :meth:`save`. Raises InputError for any other."""
-        try:
-            with safe_open(path, framework="numpy") as file, tempfile.TemporaryDirectory() as folder:
-                about = file.metadata() or {}
-                if about.get("format") != _FORMAT:
-                    raise KeyError(_FORMAT)
-                layers = []
-                for place, name in enumerate(json.loads(about["layers"])):
-                    of_layer, content = Path(folder, str(place)), file.get_slice(str(place))
-                    (size,) = content.get_shape()
-                    with of_layer.open("wb") as out:
-                        for start in range(0, size, _CHUNK):
-                            out.write(content[start : min(start + _CHUNK, size)].tobytes())
-                    layer = LAYERS[name].load(of_layer)
-                    if isinstance(layer, Noise):
-                        layer.path = None  # it stays mapped, but its name is gone in a moment
-                    layers.append((name, layer))
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise expected("a stack written by this package", f"{path} ({error})", "fit it again") from None
+        with (
+            reading_tensors(path, _FORMAT, "a stack", "fit it again") as (file, about),
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            layers = []
+            for place, name in enumerate(json.loads(about["layers"])):
+                of_layer, content = Path(folder, str(place)), file.get_slice(str(place))
+                (size,) = content.get_shape()
+                with of_layer.open("wb") as out:
+                    for start in range(0, size, _CHUNK):
+                        out.write(content[start : min(start + _CHUNK, size)].tobytes())
+                layer = LAYERS[name].load(of_layer)
+                if isinstance(layer, Noise):
+                    layer.path = None  # it stays mapped, but its name is gone in a moment
+                layers.append((name, layer))
         stacked = cls(layers)
         stacked.path = Path(path)
         return stacked

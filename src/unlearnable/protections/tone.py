@@ -20,7 +20,6 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Parameter, Stream
@@ -38,7 +37,7 @@ from unlearnable.protections.base import (
     protections,
     stored_grey,
 )
-from unlearnable.protections.noise import write_tensors
+from unlearnable.protections.tensors import reading_tensors, write_tensors
 
 _FORMAT: Final = "unlearnable-tone-1"
 _GAMMA: Final = 1 << 20  # of which gammas are whole parts, so that no machine's last digits show
@@ -249,15 +248,9 @@ class ClasswiseTone(Perturbation):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read looks written by :meth:`save`. Raises InputError for any other file."""
-        try:
-            with safe_open(path, framework="numpy") as file:
-                about = file.metadata() or {}
-                if about.get("format") != _FORMAT:
-                    raise KeyError(_FORMAT)
-                parts = [file.get_tensor(name) for name in Look._fields]
-                names = json.loads(about["class_names"])
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise expected("looks written by this package", f"{path} ({error})", "fit them again") from None
+        with reading_tensors(path, _FORMAT, "looks", "fit them again") as (file, about):
+            parts = [file.get_tensor(name) for name in Look._fields]
+            names = json.loads(about["class_names"])
         return cls(names, [Look(*look) for look in zip(*parts, strict=True)])
 
 

@@ -17,7 +17,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
@@ -35,7 +34,7 @@ from unlearnable.protections.base import (
     protections,
     stored_grey,
 )
-from unlearnable.protections.noise import write_tensors
+from unlearnable.protections.tensors import reading_tensors, write_tensors
 
 _FORMAT: Final = "unlearnable-veil-1"
 _UNIT: Final = 1 << 10  # of which light is whole parts
@@ -196,19 +195,13 @@ class ClasswiseVeil(Perturbation):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read veils written by :meth:`save`. Raises InputError for any other file."""
-        try:
-            with safe_open(path, framework="numpy") as file:
-                about = file.metadata() or {}
-                if about.get("format") != _FORMAT:
-                    raise KeyError(_FORMAT)
-                names, points = json.loads(about["class_names"]), file.get_tensor("points")
+        with reading_tensors(path, _FORMAT, "veils", "fit them again") as (file, about):
+            names, points = json.loads(about["class_names"]), file.get_tensor("points")
             sides = points.shape[1:3]
             if points.shape != (len(names), *sides, 3) or sides[0] != sides[1] or not 3 <= sides[0] <= 8:
                 raise ValueError(f"points of shape {points.shape} for {len(names)} classes")
             if points.dtype != np.int64 or np.abs(points).max(initial=0) > _MOST * _UNIT:
                 raise ValueError(f"{points.dtype} points beyond {_MOST} grey levels, or of another kind than int64")
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise expected("veils written by this package", f"{path} ({error})", "fit them again") from None
         return cls(names, points)
 
 
