@@ -206,9 +206,26 @@ def test_light_that_was_found_is_undone(rich):
     assert error[0] < error[1] / 1.6
 
 
-def test_a_class_that_is_all_there_is_has_no_light_of_its_own(rich):
-    alone = Published(rich.images, np.zeros(600, int), 1)
-    assert np.abs(lights(alone, 3.0).mean((1, 2))).max() < 0.005
+def test_what_is_even_tells_of_no_light(rng):
+    """Of a class that is all there is, of even pictures, and beside a small object on even ground."""
+    labels = np.arange(90) % 3
+    ground = np.full((90, 48, 48, 3), 120, np.uint8)
+    assert not lights(Published(ground, labels, 3), 3.0).any()
+    ground[:, 18:30, 18:30] = rng.integers(0, 256, (90, 12, 12, 3))
+    assert np.abs(lights(Published(ground, labels, 3), 3.0)).max() < 0.03
+    assert np.abs(lights(Published(ground, np.zeros(90, int), 1), 3.0)).max() < 0.03
+
+
+def test_light_stays_within_what_veils_have_where_tones_tell_little(rng):
+    """So black and white stay what they are, and nothing is divided by zero."""
+    labels = np.arange(600) % 3
+    light = 0.25 + 0.2 * rng.beta(np.array([0.7, 1.0, 1.3])[labels], 1.0)
+    detail = 0.02 * rng.standard_normal((600, 24, 24, 3))
+    narrow = Published(np.rint(255 * (light[:, None, None, None] + detail).clip(0, 1)).astype(np.uint8), labels, 3)
+    shown, _ = veiled(narrow, 60)
+    assert 0.1 < np.abs(lights(shown, 1.5)).max() <= 0.24 + 1e-6
+    ends = Published(np.where(shown.images > np.median(shown.images), 255, 0).astype(np.uint8), labels, 3)
+    assert np.array_equal(named("veil-removal-1").parts[0].clean(ends, rng) > 127, ends.images > 127)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from unlearnable.attacks.base import Attack, Loss, attacks, cross_entropy, froze
 from unlearnable.budgets import Budget
 from unlearnable.errors import expected
 
-_REACH: Final = 2.5  # default steps, all in one direction, would go this many radii: from any start to any border
+REACH: Final = 2.5
+"""Radii that default steps go, all in one direction: from any start to any border."""
 
 
 @attacks.register("pgd")
@@ -76,7 +77,7 @@ class PGD(Attack):
     @property
     def stride(self) -> float:
         """The length of a step, whether given or not."""
-        return _REACH * self.budget.radius / self.steps if self.step_size is None else self.step_size
+        return REACH * self.budget.radius / self.steps if self.step_size is None else self.step_size
 
     def _climb(self, model: nn.Module, images: Tensor, told: Tensor, generator: torch.Generator | None) -> Tensor:
         moved = self.begin(images, generator)

@@ -18,16 +18,15 @@ from unlearnable.errors import expected
 
 _LEVELS: Final = 16  # that samples are sorted by
 _MOST: Final = 24  # hundredths of the whole range: no veil lights the middle by more
-_FAINT: Final = 1e-4  # of the whole range: below any contrast that tells
+_USUAL: Final = 0.1  # of the whole range: the deviation of light that is expected before there are any samples
+_LEAST: Final = 1 / 255  # of contrast: what is even tells nothing
+_PIECE: Final = 1 << 22  # samples that are measured at a time
 
 
 @countermeasures.register("veil-removal")
 @dataclass(frozen=True, kw_only=True)
 class VeilRemoval(Countermeasure):
-    """Undo for each class and channel the light under which contrast goes with brightness as in all; training alone.
-
-    How contrast goes with brightness in a class is compared with how it does in all of them, and then in each place
-    with how it does in the class. Light is taken to be its own mirror image, left to right.
+    """Find the light over each class, see :func:`lights`, and undo it; training pictures alone.
 
     sigma: of the Gaussian that gathers the surroundings of a place, in pixels, above 0.
     """
@@ -50,66 +49,80 @@ class VeilRemoval(Countermeasure):
 
 
 def lights(published: Published, sigma: float) -> NDArray[np.float32]:
-    """Estimate the light over each class, (classes, height, width, channels): 1 would make any middle grey white.
+    """Estimate the light over each class: by how much it brightens middle grey, in parts of the whole range.
 
-    0 for classes without pictures. Where a sample was x before, of the range from 0 to 1, light l makes it
-    x + 4 l x (1 - x).
+    (classes, height, width, channels), -0.24 to 0.24; 0 for classes without pictures. Light l has made
+    x + 4 l x (1 - x) of a sample x from 0 to 1.
+
+    Each channel goes by itself. A class as a whole is compared with all classes, which gives its light on average, and
+    then each place with its class, which gives how light changes from place to place. Light is taken to be its own
+    mirror image, left to right, as veils are.
     """
     from scipy.ndimage import gaussian_filter
 
-    shape = published.images.shape[1:]
-    light = np.zeros((published.classes, *shape), np.float32)
-    present = np.unique(published.labels).tolist()
-    for channel in range(shape[-1]):
-        tables = {label: _contrasts(published.images[published.labels == label, ..., channel]) for label in present}
-        overall = np.sum([counts.sum((1, 2)) for counts, _ in tables.values()], 0)
-        general = np.sum([sums.sum((1, 2)) for _, sums in tables.values()], 0) / np.maximum(overall, 1)
-        for label, (counts, sums) in tables.items():
-            of_class = counts.sum((1, 2)), sums.sum((1, 2))
-            own = of_class[1] / np.maximum(of_class[0], 1)
-            near = [gaussian_filter(table, sigma, axes=(1, 2), mode="nearest") for table in (counts, sums)]
-            there = _light(own, *near)
-            there += _light(general, *(table[:, None, None] for table in of_class)) - there.mean()
-            light[label, ..., channel] = (there + there[:, ::-1]) / 2
+    _, height, width, channels = published.images.shape
+    light = np.zeros((published.classes, height, width, channels), np.float32)
+    labels = np.unique(published.labels).tolist()
+    for channel in range(channels):
+        pictures = {label: published.images[published.labels == label, ..., channel] for label in labels}
+        overall = _logarithm(*np.sum([_contrasts(of_class, by_place=False) for of_class in pictures.values()], 0))
+        for label, of_class in pictures.items():
+            counts, sums = _contrasts(of_class, by_place=True)
+            whole = [table.sum((1, 2), keepdims=True) for table in (counts, sums)]
+            # A mean under a Gaussian is of about so many places.
+            area = 4 * math.pi * sigma**2
+            near = [area * gaussian_filter(table, sigma, axes=(1, 2), mode="nearest") for table in (counts, sums)]
+            there = _light(_logarithm(*whole), *near)
+            there += _light(overall, *whole) - there.mean()
+            light[label, ..., channel] = ((there + there[:, ::-1]) / 2).clip(-_MOST / 100, _MOST / 100)
     return light
 
 
-def _contrasts(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Count a channel's samples of each level in each place, and add up their contrast: two (levels, height, width)."""
+def _contrasts(images: NDArray[np.uint8], *, by_place: bool) -> NDArray[np.float64]:
+    """Count a channel's samples of each level that lie on some contrast, and add that up.
+
+    images: (count, height, width). (2, levels, height, width): counts, sums; or (2, levels, 1, 1) of all places.
+    """
     from scipy.ndimage import correlate1d
 
     count, height, width = images.shape
-    counts, sums = np.zeros((2, _LEVELS * height * width))
-    places = np.arange(height * width).reshape(height, width)
-    step = max(1, (1 << 22) // (height * width))
+    shape = (_LEVELS, height, width) if by_place else (_LEVELS, 1, 1)
+    tables = np.zeros((2, math.prod(shape)))
+    places = np.arange(tables.shape[1] // _LEVELS).reshape(shape[1:])
+    step = max(1, _PIECE // (height * width))
     for part in (images[first : first + step] for first in range(0, count, step)):
         exact = part.astype(np.float32) / 255
-        down, across = (correlate1d(exact, [-0.5, 0, 0.5], axis, mode="nearest") for axis in (1, 2))
-        into = (part.astype(np.intp) * _LEVELS // 256) * (height * width) + places
-        counts += np.bincount(into.ravel(), minlength=counts.size)
-        sums += np.bincount(into.ravel(), np.hypot(down, across).ravel(), counts.size)
-    return counts.reshape(_LEVELS, height, width), sums.reshape(_LEVELS, height, width)
+        contrast = np.hypot(*(correlate1d(exact, [-0.5, 0, 0.5], axis, mode="nearest") for axis in (1, 2)))
+        telling = contrast > _LEAST
+        into = (part.astype(np.intp) * _LEVELS // 256 * places.size + places)[telling]
+        tables[0] += np.bincount(into, minlength=tables.shape[1])
+        tables[1] += np.bincount(into, contrast[telling], tables.shape[1])
+    return tables.reshape(2, *shape)
 
 
-def _light(
-    expected_contrast: NDArray[np.float64], counts: NDArray[np.float64], sums: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Find the light under which contrast of these levels, (levels,), comes nearest to what is found in each place.
+def _logarithm(counts: NDArray[np.float64], sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of mean contrast; that of the least where there is none."""
+    return np.asarray(np.log(np.maximum(sums / np.maximum(counts, 1e-9), _LEAST)))
 
-    counts, sums: (levels, height, width). Nearest by the spread of the ratio's logarithm over the levels, each weighed
-    by how many samples it has: a place may be busier, or less so, at all levels.
+
+def _light(wanted: NDArray[np.float64], counts: NDArray[np.float64], sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find the light under which contrast that is as wanted, (levels, 1, 1), comes nearest to what is found.
+
+    counts, sums: (levels, height, width). Nearest by the spread of the ratio's logarithm over the levels, as a place
+    may be busier, or less so, at all of them. A sample's logarithm varies by about one, so that few samples tell of
+    little light.
     """
     levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
-    seen = np.log(np.maximum(sums / np.maximum(counts, 1e-9), _FAINT))
-    weights = counts / np.maximum(counts.sum(0), 1e-9)
-    least, found = np.full(counts.shape[1:], np.inf), np.zeros(counts.shape[1:])
-    for light in np.arange(-_MOST, _MOST + 1) / 100:
+    seen = _logarithm(counts, sums)
+    found, least = np.zeros(counts.shape[1:]), np.full(counts.shape[1:], np.inf)
+    for light in sorted((hundredths / 100 for hundredths in range(-_MOST, _MOST + 1)), key=abs):
         before = _before(levels, light)
-        contrast = np.interp(before, levels, expected_contrast) * (1 + 4 * light * (1 - 2 * before))
-        ratio = seen - np.log(np.maximum(contrast, _FAINT))[:, None, None]
-        spread = (weights * ratio**2).sum(0) - (weights * ratio).sum(0) ** 2
-        found = np.where(spread < least, light, found)
-        least = np.minimum(spread, least)
+        lit = np.interp(before, levels, wanted[:, 0, 0]) + np.log(1 + 4 * light * (1 - 2 * before))
+        ratio = seen - lit[:, None, None]
+        mean = (counts * ratio).sum(0) / np.maximum(counts.sum(0), 1e-9)
+        misfit = (counts * (ratio - mean) ** 2).sum(0) + (light / _USUAL) ** 2
+        found = np.where(misfit < least, light, found)
+        least = np.minimum(misfit, least)
     return found
 
 

@@ -179,4 +179,4 @@ class AutoregressiveNoise(Noise):
             weights, gains = file.get_tensor("weights"), file.get_tensor("gains")
             starts = Key(file.get_tensor("starts").tobytes())
             names, radius, size = json.loads(about["class_names"]), int(about["radius"]), int(about["size"])
-        return cls(names, weights, gains, starts, radius=radius, size=size)
+            return cls(names, weights, gains, starts, radius=radius, size=size)

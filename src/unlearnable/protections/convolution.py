@@ -399,7 +399,7 @@ class ClasswiseConvolution(Perturbation):
             banks = {int(k): Bank(file.get_tensor(f"filters_{k}"), unit) for k, unit in units.items()}
             names, by_size = json.loads(about["class_names"]), json.loads(about["by_size"])
             style = cast("Literal['keyed', 'reference']", about["style"])
-        return cls(names, banks, by_size=by_size, style=style)
+            return cls(names, banks, by_size=by_size, style=style)
 
 
 def _as_published(

@@ -44,10 +44,10 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: Mappin
 
 @contextmanager
 def reading_tensors(path: str | Path, form: str, what: str, remedy: str) -> Iterator[tuple[Any, dict[str, str]]]:
-    """Open a file of :func:`write_tensors`, and give it as safetensors does, for NumPy, with its metadata.
+    """Open a file of :func:`write_tensors`, and yield what safetensors opens of it, for NumPy, and its metadata.
 
     form: the ``format`` it has to be of. what, remedy: for the InputError that is raised for any other file, for one
-    that cannot be read, and for whatever the caller finds to be wrong in it: KeyError, TypeError or ValueError.
+    that cannot be read, and for whatever the caller runs into that comes of wrong contents.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -55,12 +55,12 @@ def reading_tensors(path: str | Path, form: str, what: str, remedy: str) -> Iter
             if about.get("format") != form:
                 raise KeyError(form)
             yield file, about
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, AttributeError, LookupError, TypeError, ValueError, SafetensorError) as error:
         raise expected(f"{what} written by this package", f"{path} ({error})", remedy) from None
 
 
 def pieces(tensor: NDArray[Any]) -> Iterator[bytes]:
-    """Cut an array along its first axis into pieces of bytes, of 16 MiB or one element."""
+    """Cut an array along its first axis into pieces of at most 16 MiB of bytes, or of one entry, if that is more."""
     step = max(1, _CHUNK // max(1, tensor[:1].nbytes))
     for start in range(0, len(tensor), step):
         yield np.ascontiguousarray(tensor[start : start + step]).tobytes()

@@ -250,8 +250,7 @@ class ClasswiseTone(Perturbation):
         """Read looks written by :meth:`save`. Raises InputError for any other file."""
         with reading_tensors(path, _FORMAT, "looks", "fit them again") as (file, about):
             parts = [file.get_tensor(name) for name in Look._fields]
-            names = json.loads(about["class_names"])
-        return cls(names, [Look(*look) for look in zip(*parts, strict=True)])
+            return cls(json.loads(about["class_names"]), [Look(*look) for look in zip(*parts, strict=True)])
 
 
 def _table(look: Look, full: int) -> NDArray[np.signedinteger[Any]]:

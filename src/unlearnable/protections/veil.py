@@ -202,7 +202,7 @@ class ClasswiseVeil(Perturbation):
                 raise ValueError(f"points of shape {points.shape} for {len(names)} classes")
             if points.dtype != np.int64 or np.abs(points).max(initial=0) > _MOST * _UNIT:
                 raise ValueError(f"{points.dtype} points beyond {_MOST} grey levels, or of another kind than int64")
-        return cls(names, points)
+            return cls(names, points)
 
 
 def _lifts(full: int) -> NDArray[np.signedinteger[Any]]:
