@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from tests.training.small import tiny, weights
 from unlearnable import Key
+from unlearnable.attacks.masked import MaskedPGD
 from unlearnable.attacks.pgd import PGD
 from unlearnable.budgets import Linf
 from unlearnable.errors import InputError
@@ -599,6 +600,28 @@ def test_presets_are_the_papers():
     assert step_size == pytest.approx(0.8 / 255)
     assert member.objective == Adversarial(attack=PGD(budget=Linf.of_255(4), steps=10, step_size=step_size))
     assert EM().member(32).objective == CrossEntropy()
+
+
+@pytest.mark.parametrize("kind", [REM, SEM, Decoy])
+def test_masked_noise_is_made_against_what_is_masked_likewise(kind):
+    made = kind(preset="paper", masking=1, inner_radius=6)
+    masked_attack = MaskedPGD(budget=Linf.of_255(6), steps=10, masking=1)
+    member = made.member(32)
+    assert member.perturb == (masked_attack if kind is REM else UniformNoise(budget=Linf.of_255(6), masking=1))
+    assert (made.training()[0].objective if kind is Decoy else member.objective).attack == masked_attack
+    assert kind(masking=1, inner_radius=0).member(32).perturb == Unperturbed()
+
+
+def test_chance_goes_with_contrast_if_it_is_masked():
+    images = torch.rand(4, 3, 32, 32)
+    images[..., :16] = 0.5
+    chance = UniformNoise(budget=Linf.of_255(4), masking=1)
+    change = chance(nn.Identity(), images, None, torch.Generator().manual_seed(0)) - images
+    assert change[..., :12].abs().max() == pytest.approx(2 / 255, rel=0.01)
+    assert 8 / 255 < change[..., 20:].abs().max() <= 16 / 255 + 1e-7
+
+
+def test_a_radius_is_described():
     assert SEM(radius=8).parameters()["radius"] == 8
 
 

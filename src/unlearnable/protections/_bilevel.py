@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 
 from unlearnable.attacks.base import cross_entropy, frozen
+from unlearnable.attacks.masked import shares
 from unlearnable.budgets import Linf
 from unlearnable.errors import InputError, expected
 from unlearnable.pictures.dataset import Dataset
@@ -74,13 +75,20 @@ class Unperturbed:
 
 @dataclass(frozen=True, kw_only=True)
 class UniformNoise:
-    """SEM: one uniform draw from the ball, at the cost of no pass through the network."""
+    """SEM: one uniform draw from the ball, at the cost of no pass through the network.
+
+    masking: how the radius goes with the contrast of a place; 0 for one radius everywhere.
+    """
 
     budget: Linf
+    masking: float = 0
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator, /) -> Tensor:
         """Return noisy pictures."""
-        return (images + self.budget.start(images, generator)).clamp(0, 1)
+        noise = self.budget.start(images, generator)
+        if self.masking:
+            noise *= shares(images, self.masking)
+        return (images + noise).clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
-from unlearnable.budgets import Linf
 from unlearnable.errors import expected
 from unlearnable.protections.base import protections
 from unlearnable.protections.error_minimizing import SURROGATE, AdditiveNoise, Robust
@@ -160,12 +159,10 @@ class Decoy(_Pretrained, Robust):
 
     def member(self, side: int) -> "Member":
         """Return decoys: chance inside, a surrogate that comes trained, and a secret goal."""
-        from unlearnable.protections._bilevel import Member, Perturb, UniformNoise, Unperturbed
+        from unlearnable.protections._bilevel import Member
 
-        budget = Linf.of_255(self.inner_radius) if self.inner_radius else None
-        perturb: Perturb = UniformNoise(budget=budget) if budget else Unperturbed()
         changed = self._transformed(side)
-        return Member(perturb=perturb, objective=None, shift=1, shuffled=True, reach=_REACH, **changed)
+        return Member(perturb=self._chance(), objective=None, shift=1, shuffled=True, reach=_REACH, **changed)
 
     def training(self) -> "tuple[Recipe, Change | None]":
         """Return adversarial training, on pictures under gammas, some of which are turned grey or lit evenly."""

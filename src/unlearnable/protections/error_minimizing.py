@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unlearnable.pictures.dataset import Dataset
-    from unlearnable.protections._bilevel import Member
+    from unlearnable.protections._bilevel import Member, Perturb
     from unlearnable.training.objectives import Objective
 
 SURROGATE: Final = "surrogate.safetensors"
@@ -254,7 +254,8 @@ def _sorted_classes(dataset: "Dataset") -> "Dataset":
 class Robust(AdditiveNoise):
     """What REM, SEM and decoys have in common: transformations, and a surrogate that is trained adversarially.
 
-    inner_radius: of the perturbation that noise is made to withstand, in grey levels of 255; 0 for none.
+    inner_radius: of the perturbation that noise is made to withstand, in grey levels of 255; 0 for none. Where noise is
+        masked it goes with contrast, too (:class:`unlearnable.attacks.masked.MaskedPGD`).
     against: what else it is made to withstand: "crops" as in the papers, or "countermeasures" as well (see
         :mod:`unlearnable.protections.countered`).
     """
@@ -289,13 +290,23 @@ class Robust(AdditiveNoise):
         countered = Countered() if self.against == "countermeasures" else None
         return {"transform": CropFlip(padding=side // _BORDER), "countered": countered}
 
+    def _chance(self) -> "Perturb":
+        from unlearnable.protections._bilevel import UniformNoise, Unperturbed
+
+        if not self.inner_radius:
+            return Unperturbed()
+        return UniformNoise(budget=Linf.of_255(self.inner_radius), masking=self.masking)
+
     def _adversarial(self) -> "Objective":
+        from unlearnable.attacks.masked import MaskedPGD
         from unlearnable.attacks.pgd import PGD
         from unlearnable.training.objectives import Adversarial, CrossEntropy
 
         if not self.inner_radius:
             return CrossEntropy()
         budget, steps = Linf.of_255(self.inner_radius), self.settings().inner_steps
+        if self.masking:
+            return Adversarial(attack=MaskedPGD(budget=budget, steps=steps, masking=self.masking))
         return Adversarial(attack=PGD(budget=budget, steps=steps, step_size=2 * budget.radius / steps))
 
 
@@ -325,13 +336,11 @@ class REM(Robust):
 
     def member(self, side: int) -> "Member":
         """Return REM: an adversary inside, and one for the surrogate."""
-        from unlearnable.attacks.pgd import PGD
         from unlearnable.protections._bilevel import Member, Perturb, Unperturbed
         from unlearnable.training.objectives import Adversarial
 
         objective = self._adversarial()
-        adversary = objective.attack if isinstance(objective, Adversarial) else None
-        perturb: Perturb = adversary if isinstance(adversary, PGD) else Unperturbed()
+        perturb: Perturb = objective.attack if isinstance(objective, Adversarial) else Unperturbed()
         return Member(perturb=perturb, objective=objective, **self._transformed(side))
 
 
@@ -342,8 +351,6 @@ class SEM(Robust):
 
     def member(self, side: int) -> "Member":
         """Return SEM: chance inside, and an adversary for the surrogate."""
-        from unlearnable.protections._bilevel import Member, Perturb, UniformNoise, Unperturbed
+        from unlearnable.protections._bilevel import Member
 
-        budget = Linf.of_255(self.inner_radius) if self.inner_radius else None
-        perturb: Perturb = UniformNoise(budget=budget) if budget else Unperturbed()
-        return Member(perturb=perturb, objective=self._adversarial(), **self._transformed(side))
+        return Member(perturb=self._chance(), objective=self._adversarial(), **self._transformed(side))
