@@ -6,7 +6,6 @@ attack for testing, and in no registry: what withstands it withstands no radius 
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,7 @@ from unlearnable.attacks.pgd import REACH, loss_gradient
 from unlearnable.budgets import Linf
 from unlearnable.errors import expected
 from unlearnable.pictures.contrast import EVEN, LEAST, MOST, ORDINARY, WINDOW
-
-_LUMA: Final = (0.299, 0.587, 0.114)  # Rec. 601
+from unlearnable.pictures.quality import LUMA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +64,8 @@ def shares(images: Tensor, masking: float) -> Tensor:
     images: (count, 1 or 3, height, width). The result is float32, on their device.
     """
     levels = images.float() * 255
-    if images.shape[1] == len(_LUMA):
-        levels = (levels * levels.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    if images.shape[1] == len(LUMA):
+        levels = (levels * levels.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
     levels = levels - 128  # squares are then small enough for float32
     mean = _smoothed(levels)
     variance = (_smoothed(levels**2) - mean**2).clamp(min=0)

@@ -74,7 +74,7 @@ _FULL: Final = (
     PLAIN,
     *_recipes("cutout", "mixup", "cutmix", "autoaugment", "smoothing:sigma=0.5", AT),
     *_recipes(*(f"adversarial:budget={budget}" for budget in ("8/255", "16/255", "l2:0.25", "l2:0.5", "l2:0.75"))),
-    *_recipes("masked-adversarial:budget=8/255"),
+    *_recipes("masked-adversarial:budget=6/255"),
     *_plainly(*_ALL_SINGLE, *_TOGETHER, *_AGAINST_LAYERS),
     *(Attempt(name, AT) for name in ("grayscale", "jpeg", "coin", "coin+jpeg", "grayscale+coin+jpeg")),
     *(Attempt(name, AT) for name in ("equalize", "local-normalization", "relabelling+local-normalization")),

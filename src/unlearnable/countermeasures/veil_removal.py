@@ -62,34 +62,33 @@ def lights(published: Published, sigma: float) -> NDArray[np.float32]:
 
     _, height, width, channels = published.images.shape
     light = np.zeros((published.classes, height, width, channels), np.float32)
-    labels = np.unique(published.labels).tolist()
+    area = 4 * math.pi * sigma**2  # in pixels: a mean under a Gaussian is of about so many places
     for channel in range(channels):
-        pictures = {label: published.images[published.labels == label, ..., channel] for label in labels}
-        overall = _logarithm(*np.sum([_contrasts(of_class, by_place=False) for of_class in pictures.values()], 0))
-        for label, of_class in pictures.items():
-            counts, sums = _contrasts(of_class, by_place=True)
-            whole = [table.sum((1, 2), keepdims=True) for table in (counts, sums)]
-            # A mean under a Gaussian is of about so many places.
-            area = 4 * math.pi * sigma**2
-            near = [area * gaussian_filter(table, sigma, axes=(1, 2), mode="nearest") for table in (counts, sums)]
-            there = _light(_logarithm(*whole), *near)
+        classes = {}
+        for label in np.unique(published.labels).tolist():
+            tables = _contrasts(published.images[published.labels == label, ..., channel])
+            classes[label] = whole = tables.sum((2, 3), keepdims=True)
+            near = area * gaussian_filter(tables, sigma, axes=(2, 3), mode="nearest")
+            light[label, ..., channel] = _light(_logarithm(*whole), *near)
+        overall = _logarithm(*np.sum(list(classes.values()), 0))
+        for label, whole in classes.items():
+            there = light[label, ..., channel]
             there += _light(overall, *whole) - there.mean()
-            light[label, ..., channel] = ((there + there[:, ::-1]) / 2).clip(-_MOST / 100, _MOST / 100)
+            there[:] = ((there + there[:, ::-1]) / 2).clip(-_MOST / 100, _MOST / 100)
     return light
 
 
-def _contrasts(images: NDArray[np.uint8], *, by_place: bool) -> NDArray[np.float64]:
-    """Count a channel's samples of each level that lie on some contrast, and add that up.
+def _contrasts(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Count a channel's samples of each level that lie on some contrast, place by place, and add that contrast up.
 
-    images: (count, height, width). (2, levels, height, width): counts, sums; or (2, levels, 1, 1) of all places.
+    images: (count, height, width). (2, levels, height, width): counts, sums.
     """
     from scipy.ndimage import correlate1d
 
     count, height, width = images.shape
-    shape = (_LEVELS, height, width) if by_place else (_LEVELS, 1, 1)
-    tables = np.zeros((2, math.prod(shape)))
-    places = np.arange(tables.shape[1] // _LEVELS).reshape(shape[1:])
-    step = max(1, _PIECE // (height * width))
+    tables = np.zeros((2, _LEVELS * height * width))
+    places = np.arange(height * width).reshape(height, width)
+    step = max(1, _PIECE // places.size)
     for part in (images[first : first + step] for first in range(0, count, step)):
         exact = part.astype(np.float32) / 255
         contrast = np.hypot(*(correlate1d(exact, [-0.5, 0, 0.5], axis, mode="nearest") for axis in (1, 2)))
@@ -97,7 +96,7 @@ def _contrasts(images: NDArray[np.uint8], *, by_place: bool) -> NDArray[np.float
         into = (part.astype(np.intp) * _LEVELS // 256 * places.size + places)[telling]
         tables[0] += np.bincount(into, minlength=tables.shape[1])
         tables[1] += np.bincount(into, contrast[telling], tables.shape[1])
-    return tables.reshape(2, *shape)
+    return tables.reshape(2, _LEVELS, height, width)
 
 
 def _logarithm(counts: NDArray[np.float64], sums: NDArray[np.float64]) -> NDArray[np.float64]:

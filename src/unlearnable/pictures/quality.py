@@ -1,7 +1,7 @@
 """How much a picture changed: PSNR and SSIM, fast enough to be measured for every picture."""
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from unlearnable.compiled import compiled
 
 Image = NDArray[np.unsignedinteger[Any]]
+
+LUMA: Final = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in brightness (Rec. 601), for what computes with floats."""
 
 _WINDOW = 7
 _SMALL, _EVERY = 100, 4

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from unlearnable.countermeasures.rsk import RandomSharpening, draw_kernels, low_pass, sharpen
 from unlearnable.countermeasures.tones import MIDDLE, SPREAD, LocalNormalization
+from unlearnable.pictures.quality import LUMA
 
-_LUMA: Final = (0.299, 0.587, 0.114)  # Rec. 601
 _PRIOR: Final = 8.0  # pictures of all classes that a batch's few of one are taken together with
 _SIGMAS: Final = 4  # at which a Gaussian is cut off
 _CHANCE: Final = 0.5  # of each step, by itself
@@ -67,7 +67,7 @@ def grey(images: Tensor) -> Tensor:
     """Turn pictures grey; those of one channel are."""
     if images.shape[1] == 1:
         return images
-    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
+    weights = torch.tensor(LUMA, dtype=images.dtype, device=images.device)
     return (images * weights[:, None, None]).sum(1, keepdim=True).expand_as(images)
 
 
