@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from unlearnable.countermeasures.base import Countermeasure, Published, by_pieces, countermeasures, pieces
 from unlearnable.countermeasures.class_mean_removal import add_by_class
-from unlearnable.protections.deconvolution import mirrored
-from unlearnable.protections.echo import FURTHEST, NEAREST
+from unlearnable.pictures.borders import mirrored
 
+_NEAREST, _FURTHEST = 1 / 8, 1 / 4  # of the shorter side: how far an echo lies from its picture
 _ENOUGH: Final = 1 / 16  # of a grey level: what undoing an echo may leave
 _STRONGEST: Final = 2 / 3  # of an echo against its picture
 _HALVINGS: Final = 8  # of what is not known of an echo's strength
@@ -84,7 +84,7 @@ def find_echo(
     shorter = min(height, width)
     down, across = (np.fft.fftfreq(length, 1 / length).astype(int) for length in (height, width))
     far = np.hypot(down[:, None], across) / shorter
-    near_enough = (far > max(0, NEAREST - 1 / shorter)) & (far < FURTHEST + 1 / shorter)
+    near_enough = (far > max(0, _NEAREST - 1 / shorter)) & (far < _FURTHEST + 1 / shorter)
     row, column = np.unravel_index(np.where(near_enough, own - others, -np.inf).argmax(), own.shape)
     place = int(down[row]), int(across[column])
 

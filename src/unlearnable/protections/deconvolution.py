@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from unlearnable.pictures.borders import mirrored
 from unlearnable.protections.base import ROUNDING, Images, Labels
 from unlearnable.protections.convolution import Bank
 
@@ -124,14 +125,6 @@ def _matrix(taps: NDArray[np.float64], height: int, width: int, reflect: bool) -
             y, x = np.nonzero(inside)
             np.add.at(matrix, (y, x, i[y], j[x]), taps[a, b])
     return matrix.reshape(height * width, height * width)
-
-
-def mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Bring places beyond a line of so many samples back into it, as if it were mirrored at its first and last one."""
-    if size == 1:
-        return np.zeros_like(index)
-    index = np.abs(index) % (2 * size - 2)
-    return np.where(index >= size, 2 * size - 2 - index, index)
 
 
 class _Operator:

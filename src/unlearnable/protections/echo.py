@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
+from unlearnable.pictures.borders import mirrored
 from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
 from unlearnable.protections.base import (
     ROUNDING,
@@ -34,13 +35,12 @@ from unlearnable.protections.base import (
     in_parallel,
     protections,
 )
-from unlearnable.protections.deconvolution import mirrored
 from unlearnable.protections.tensors import reading_tensors, write_tensors
 
 _FORMAT: Final = "unlearnable-echo-1"
 _SIDE: Final = 1 << 10  # parts of a picture's shorter side that displacements are whole numbers of
-NEAREST: Final = 1 / 8  # of the shorter side
-FURTHEST: Final = 1 / 4
+_NEAREST: Final = 1 / 8  # of the shorter side
+_FURTHEST: Final = 1 / 4
 _WHOLE: Final = 1 << 8  # of which the echo's share is whole parts
 _STRIP: Final = 1 << 20  # samples that are changed at a time
 _ENOUGH: Final = 1 / 16  # of a grey level: what restoring may leave, before it is rounded
@@ -53,8 +53,8 @@ Displacements = NDArray[np.int64]
 def draw_displacement(stream: Stream) -> Displacements:
     """Draw where an echo lies: (2,), down and to the right, an eighth to a quarter of the shorter side away."""
     while True:
-        displacement = np.floor((2 * stream.uniform(2) - 1) * FURTHEST * _SIDE).astype(np.int64)
-        if NEAREST * _SIDE <= math.hypot(*displacement) <= FURTHEST * _SIDE:
+        displacement = np.floor((2 * stream.uniform(2) - 1) * _FURTHEST * _SIDE).astype(np.int64)
+        if _NEAREST * _SIDE <= math.hypot(*displacement) <= _FURTHEST * _SIDE:
             return displacement
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from unlearnable.attacks.corruptions.base import LEVELS, Corruption, Draws, Floats, truncated
+from unlearnable.pictures.borders import folded, mirrored
 
 
 class _Elastic(NamedTuple):
@@ -50,26 +51,6 @@ def _distortions(chance: np.random.Generator, picture: Floats, level: _Elastic) 
 
 Border = Callable[[NDArray[np.int64], int], NDArray[np.int64]]
 """Brings places outside of 0 to size - 1 inside."""
-
-
-def mirrored(places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Reflect at the middle of the last pixel: it comes once.
-
-    >>> mirrored(np.array([-2, -1, 0, 3, 4, 5]), 4).tolist()
-    [2, 1, 0, 3, 2, 1]
-    """
-    around: NDArray[np.int64] = np.abs(places) % (2 * size - 2)
-    return np.minimum(around, 2 * size - 2 - around)
-
-
-def folded(places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Reflect at the edge of the last pixel: it comes twice.
-
-    >>> folded(np.array([-2, -1, 0, 3, 4, 5]), 4).tolist()
-    [1, 0, 0, 3, 3, 2]
-    """
-    around = places % (2 * size)
-    return np.minimum(around, 2 * size - 1 - around)
 
 
 def sampled(images: Floats, rows: Floats, columns: Floats, border: Border) -> Floats:

@@ -13,8 +13,9 @@ from unlearnable.attacks.corruptions.base import (
     truncated,
     zoomed,
 )
+from unlearnable.pictures.quality import LUMA
 
-_GREY: Final = np.array([0.299, 0.587, 0.114])  # of red, green and blue
+_GREY: Final = np.array(LUMA)
 _WIBBLE: Final = 100.0  # how rough the coarsest scale of a height map is
 _PANES: Final = (  # mean of red, green and blue, and deviation, in grey levels
     ((78, 149, 166), 17),
