@@ -14,9 +14,6 @@ Numbers = NDArray[np.signedinteger[Any]]
 UNIT: Final = 4096
 """Parts of the way from one point of light to the next, and of the light of a shade."""
 
-LANES: Final = 4
-"""New channels in a table of a look: three, and one that makes a vector of them."""
-
 
 def ways(grid: int, length: int) -> Whole:
     """Place the samples along a side between the points of light, the outer ones of which are in the corners.
@@ -36,34 +33,49 @@ def spread(light: Whole, height: int, width: int, rows: slice = slice(None)) -> 
     return light >> 24
 
 
-def _shade(images: Samples, chosen: Whole, table: Numbers, points: Whole, down: Whole, across: Whole) -> None:
+def _shade(
+    images: Samples, chosen: Whole, curves: Numbers, mix: Numbers, points: Whole, down: Whole, across: Whole
+) -> None:
     """Give some pictures the same look, in place.
 
     images: (count, height, width, channels), uint8 or uint16; the first channels, 1 or 3 of them, change.
-    chosen: which pictures. table: (changed channels, samples, LANES), what each sample of a channel adds to every new
-    channel, in parts of 256 * 1,024; int32 for 8-bit pictures (no sum exceeds 28 bits), int64 for 16-bit ones.
-    points: (grid, grid), light in parts of 4,096. down, across: see :func:`ways`.
+    chosen: which pictures. curves: (changed channels, samples), what each sample of a channel becomes, in parts of 1 /
+    256 of a level; mix: what of it goes into each new channel, row by row, in parts of 1,024; both int32 for 8-bit
+    pictures (no number exceeds 29 bits), int64 for 16-bit ones. points: (grid, grid), light in parts of 4,096.
+    down, across: see :func:`ways`.
+
+    Line by line and step by step through whole vectors: a step that is stored in 32 bits is worked out in as many.
     """
     _, height, width, _ = images.shape
-    light, row = np.empty(width, table.dtype), np.empty(points.shape[0], np.int64)
+    curved = np.empty((len(mix), width), mix.dtype)
+    light, total = np.empty((2, width), mix.dtype)
+    row, way = np.empty(points.shape[0]), across[1].astype(np.float64)  # light is summed up in these exactly
+    ends = [int((across[0] < k).sum()) for k in range(len(row))]
     for n in chosen:
-        image = images[n]
         for i in range(height):
-            above, part = down[0, i], down[1, i]
+            line, above, part = images[n, i], down[0, i], down[1, i]
             for k in range(len(row)):
                 row[k] = points[above, k] * (UNIT - part) + points[above + 1, k] * part
-            for j in range(width):
-                left = row[across[0, j]]
-                light[j] = (left * UNIT + (row[across[0, j] + 1] - left) * across[1, j]) >> 24
-            if len(table) == 1:
+            for k in range(len(row) - 1):
+                left, step = row[k] * UNIT, row[k + 1] - row[k]
+                piece, along = light[ends[k] : ends[k + 1]], way[ends[k] : ends[k + 1]]
+                for j in range(len(piece)):
+                    piece[j] = np.int32((left + step * along[j]) / 2**24)
+            for c in range(len(mix)):
                 for j in range(width):
-                    image[i, j, 0] = ((((table[0, image[i, j, 0], 0] + 512) >> 10) * light[j] + 2048 >> 12) + 128) >> 8
-            else:
+                    curved[c, j] = curves[c, line[j, c]]
+            for c in range(len(mix)):
+                total[:] = 512
+                for k in range(len(mix)):
+                    share, samples = mix[c, k], curved[k]
+                    for j in range(width):
+                        total[j] += share * samples[j]
                 for j in range(width):
-                    red, green, blue = table[0, image[i, j, 0]], table[1, image[i, j, 1]], table[2, image[i, j, 2]]
-                    for c in range(3):
-                        mixed = (red[c] + green[c] + blue[c] + 512) >> 10
-                        image[i, j, c] = ((mixed * light[j] + 2048 >> 12) + 128) >> 8
+                    total[j] = (total[j] >> 10) * light[j] + 2048
+                for j in range(width):
+                    total[j] = (total[j] >> 12) + 128
+                for j in range(width):
+                    line[j, c] = total[j] >> 8
 
 
 shade = compiled(_shade)

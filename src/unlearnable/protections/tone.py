@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -194,13 +195,14 @@ class ClasswiseTone(Perturbation):
         out = np.array(images, order="C")
         full = int(np.iinfo(images.dtype).max)
         looks = {label: self._for(label, images.shape[-1]) for label in np.unique(labels).tolist()}
-        tables = {label: _table(look, full) for label, look in looks.items()}
+        kind: type[np.signedinteger[Any]] = np.int32 if full == 255 else np.int64
+        curves = {label: _curves(tuple(look.gamma.tolist()), full).astype(kind) for label, look in looks.items()}
 
         def work(part: slice) -> None:
             for label in np.unique(labels[part]).tolist():
-                light = looks[label].shade
+                mix, light = looks[label].mix.astype(kind), looks[label].shade
                 down, across = (ways(len(light), side) for side in images.shape[1:3])
-                shade(out[part], np.flatnonzero(labels[part] == label), tables[label], light, down, across)
+                shade(out[part], np.flatnonzero(labels[part] == label), curves[label], mix, light, down, across)
 
         in_parallel(work, len(images), images.nbytes)
         return out, np.zeros(len(images))
@@ -253,25 +255,16 @@ class ClasswiseTone(Perturbation):
             return cls(json.loads(about["class_names"]), [Look(*look) for look in zip(*parts, strict=True)])
 
 
-def _table(look: Look, full: int) -> NDArray[np.signedinteger[Any]]:
-    """Tabulate what each sample of a channel adds to every new channel (see ``_shading.shade``)."""
-    from unlearnable.protections._shading import LANES
-
-    curves = _curves(look.gamma, full)
-    table = np.zeros((*curves.shape, LANES), np.int32 if full == 255 else np.int64)
-    table[..., : len(look.mix)] = curves[..., None] * look.mix.T[:, None]
-    return table
-
-
-def _curves(gamma: NDArray[np.float64], full: int) -> NDArray[np.int64]:
+@lru_cache(16)  # pictures of a class come one after the other
+def _curves(gamma: tuple[float, ...], full: int) -> NDArray[np.int64]:
     """Raise every sample to each channel's power: (channels, full + 1), in parts of 1 / 256 of a level.
 
     Where the last digits, in which machines differ, could decide how a power is rounded, it is worked out in decimals.
     """
-    exact = np.power(np.arange(full + 1) / full, gamma[:, None]) * (_CURVE * full)
+    exact = np.power(np.arange(full + 1) / full, np.array(gamma)[:, None]) * (_CURVE * full)
     curves: NDArray[np.float64] = np.rint(exact)
     for channel, sample in np.argwhere(np.abs(exact - curves) > 0.5 - _IN_DOUBT).tolist():
         with localcontext(prec=40, rounding=ROUND_HALF_EVEN):
-            power = (Decimal(sample) / full) ** Decimal(gamma[channel].item())
+            power = (Decimal(sample) / full) ** Decimal(gamma[channel])
             curves[channel, sample] = int((power * (_CURVE * full)).to_integral_value())
     return curves.astype(np.int64)
