@@ -10,6 +10,7 @@ from unlearnable.compiled import compiled
 Samples = NDArray[np.unsignedinteger[Any]]
 Whole = NDArray[np.int64]
 Numbers = NDArray[np.signedinteger[Any]]
+Floats = NDArray[np.float64]
 
 UNIT: Final = 4096
 """Parts of the way from one point of light to the next, and of the light of a shade."""
@@ -33,6 +34,26 @@ def spread(light: Whole, height: int, width: int, rows: slice = slice(None)) -> 
     return light >> 24
 
 
+def _lit(points: Whole, above: int, part: int, across: Whole, along: Floats, light: Numbers) -> None:
+    """Spread the points of a light over one line of a picture, as :func:`spread` does.
+
+    points: (grid, grid). above, part: of the line, across: of its samples, see :func:`ways`; along: its second row once
+    more, as floats, which hold all that is summed up here exactly. light: (width,), is written.
+    """
+    start, before = 0, points[above, 0] * (UNIT - part) + points[above + 1, 0] * part
+    for k in range(1, points.shape[1]):
+        after = points[above, k] * (UNIT - part) + points[above + 1, k] * part
+        end = int(np.searchsorted(across[0], k))
+        left, step = np.float64(before * UNIT), np.float64(after - before)
+        piece, its = light[start:end], along[start:end]  # in which whole vectors are worked out
+        for j in range(len(piece)):
+            piece[j] = np.int32(np.floor((left + step * its[j]) / 2**24))
+        start, before = end, after
+
+
+lit = compiled(_lit)
+
+
 def _shade(
     images: Samples, chosen: Whole, curves: Numbers, mix: Numbers, points: Whole, down: Whole, across: Whole
 ) -> None:
@@ -49,18 +70,11 @@ def _shade(
     _, height, width, _ = images.shape
     curved = np.empty((len(mix), width), mix.dtype)
     light, total = np.empty((2, width), mix.dtype)
-    row, way = np.empty(points.shape[0]), across[1].astype(np.float64)  # light is summed up in these exactly
-    ends = [int((across[0] < k).sum()) for k in range(len(row))]
+    along = across[1].astype(np.float64)
     for n in chosen:
         for i in range(height):
-            line, above, part = images[n, i], down[0, i], down[1, i]
-            for k in range(len(row)):
-                row[k] = points[above, k] * (UNIT - part) + points[above + 1, k] * part
-            for k in range(len(row) - 1):
-                left, step = row[k] * UNIT, row[k + 1] - row[k]
-                piece, along = light[ends[k] : ends[k + 1]], way[ends[k] : ends[k + 1]]
-                for j in range(len(piece)):
-                    piece[j] = np.int32((left + step * along[j]) / 2**24)
+            line = images[n, i]
+            lit(points, down[0, i], down[1, i], across, along, light)
             for c in range(len(mix)):
                 for j in range(width):
                     curved[c, j] = curves[c, line[j, c]]
@@ -86,26 +100,23 @@ def _lift(images: Samples, chosen: Whole, table: Numbers, points: Whole, down: W
 
     images: (count, height, width, channels), uint8 or uint16; the first channels, as many as ``points`` has, change.
     chosen: which pictures. table: (samples,), by how much light of 1 changes a sample, in parts of 2**22; int32 for
-    8-bit pictures (no product exceeds 29 bits), int64 for 16-bit ones. points: (grid, grid, channels), light in parts
+    8-bit pictures (no product exceeds 29 bits), int64 for 16-bit ones. points: (channels, grid, grid), light in parts
     of 1,024 of a grey level of 255. down, across: see :func:`ways`.
     """
     _, height, width, _ = images.shape
-    channels = points.shape[2]
-    light, row = np.empty((width, channels), table.dtype), np.empty(points.shape[1:], np.int64)
+    light, total = np.empty((2, width), table.dtype)
+    along = across[1].astype(np.float64)
     for n in chosen:
-        image = images[n]
         for i in range(height):
-            above, part = down[0, i], down[1, i]
-            for k in range(len(row)):
-                for c in range(channels):
-                    row[k, c] = points[above, k, c] * (UNIT - part) + points[above + 1, k, c] * part
-            for j in range(width):
-                for c in range(channels):
-                    left = row[across[0, j], c]
-                    light[j, c] = (left * UNIT + (row[across[0, j] + 1, c] - left) * across[1, j]) >> 24
-            for j in range(width):
-                for c in range(channels):
-                    image[i, j, c] += (light[j, c] * table[image[i, j, c]] + (1 << 21)) >> 22
+            line = images[n, i]
+            for c in range(points.shape[0]):
+                lit(points[c], down[0, i], down[1, i], across, along, light)
+                for j in range(width):
+                    total[j] = table[line[j, c]]
+                for j in range(width):
+                    total[j] = total[j] * light[j] + (1 << 21)
+                for j in range(width):
+                    line[j, c] += total[j] >> 22
 
 
 lift = compiled(_lift)

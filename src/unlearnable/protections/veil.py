@@ -146,8 +146,8 @@ class ClasswiseVeil(Perturbation):
 
         def work(part: slice) -> None:
             for label in np.unique(labels[part]).tolist():
-                points = self._for(label, images.shape[-1])
-                down, across = (ways(len(points), side) for side in images.shape[1:3])
+                points = np.ascontiguousarray(np.moveaxis(self._for(label, images.shape[-1]), -1, 0))
+                down, across = (ways(points.shape[1], side) for side in images.shape[1:3])
                 lift(out[part], np.flatnonzero(labels[part] == label), table, points, down, across)
 
         in_parallel(work, len(images), images.nbytes)
