@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import draw_picture
 from unlearnable import InputError, Key
+from unlearnable.countermeasures import echo_removal
 from unlearnable.pictures import quality
 from unlearnable.protections import echo, protections
 from unlearnable.protections.echo import ClasswiseEcho, Echo, default_distance, distances_to
@@ -74,8 +75,8 @@ def test_displacements_keep_their_distance_mirrored_and_opposite(key):
     for seed in range(20):
         displacements = Echo().fit(Many, Key(bytes([seed] * 32))).displacements
         lengths = np.hypot(*displacements.T) / 1024
-        assert (lengths >= 1 / 8).all()
-        assert (lengths <= 1 / 4).all()
+        assert (lengths >= echo_removal._NEAREST).all()
+        assert (lengths <= echo_removal._FURTHEST).all()
         for one, other in itertools.combinations(displacements, 2):
             for turned in itertools.product((1, -1), repeat=2):
                 assert np.hypot(*(one - turned * other)) / 1024 >= 0.9 * default_distance(10)

@@ -185,3 +185,27 @@ def test_mixes_and_gammas_may_have_a_strength_of_their_own(key):
 def test_values_out_of_range(options):
     with pytest.raises(InputError, match=r"default|leave it out"):
         protections.create("tone", **options)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gamma": np.array([1.0, 0.0, 1.0])},
+        {"gamma": np.array([1.0, np.nan, 1.0])},
+        {"gamma": np.ones(2)},
+        {"mix": np.eye(3, dtype=np.int64)},
+        {"mix": 1024 * np.eye(3)},
+        {"mix": np.array([[2048, -1024, 0], [0, 1024, 0], [0, 0, 1024]])},
+        {"shade": np.full((2, 2), 4097)},
+        {"shade": np.zeros((2, 2), np.int64)},
+        {"shade": np.full((2, 3), 4096)},
+        {"shade": np.full((1, 1), 4096)},
+    ],
+)
+def test_a_file_with_other_looks_is_refused(wrong, tmp_path):
+    look = tone.Look(np.ones(3), 1024 * np.eye(3, dtype=np.int64), np.full((2, 2), 4096))
+    tone.ClasswiseTone(["a"], [look]).save(tmp_path / "looks")
+    assert tone.ClasswiseTone.load(tmp_path / "looks").class_names == ("a",)
+    tone.ClasswiseTone(["a"], [look._replace(**wrong)]).save(tmp_path / "looks")
+    with pytest.raises(InputError, match="looks written by this package"):
+        tone.ClasswiseTone.load(tmp_path / "looks")

@@ -1,4 +1,4 @@
-"""Light between its points, and the inner loops of tone and of veils, in whole numbers."""
+"""Light between its points, and the inner loops of tone and of veils: whole numbers, or floats that hold them."""
 
 from typing import Any, Final
 
@@ -37,15 +37,15 @@ def spread(light: Whole, height: int, width: int, rows: slice = slice(None)) -> 
 def _lit(points: Whole, above: int, part: int, across: Whole, along: Floats, light: Numbers) -> None:
     """Spread the points of a light over one line of a picture, as :func:`spread` does.
 
-    points: (grid, grid). above, part: of the line, across: of its samples, see :func:`ways`; along: its second row once
-    more, as floats, which hold all that is summed up here exactly. light: (width,), is written.
+    points: (grid, grid). above, part: of the line, across: of its samples, see :func:`ways`. along: ``across[1]`` as
+    float64, in which every sum here is exact. light: (width,), is written.
     """
     start, before = 0, points[above, 0] * (UNIT - part) + points[above + 1, 0] * part
     for k in range(1, points.shape[1]):
         after = points[above, k] * (UNIT - part) + points[above + 1, k] * part
         end = int(np.searchsorted(across[0], k))
         left, step = np.float64(before * UNIT), np.float64(after - before)
-        piece, its = light[start:end], along[start:end]  # in which whole vectors are worked out
+        piece, its = light[start:end], along[start:end]  # slices, so that the loop becomes one of vectors
         for j in range(len(piece)):
             piece[j] = np.int32(np.floor((left + step * its[j]) / 2**24))
         start, before = end, after
@@ -65,7 +65,8 @@ def _shade(
     pictures (no number exceeds 29 bits), int64 for 16-bit ones. points: (grid, grid), light in parts of 4,096.
     down, across: see :func:`ways`.
 
-    Line by line and step by step through whole vectors: a step that is stored in 32 bits is worked out in as many.
+    Each step is a loop of its own over one line, and stored in 32 bits where it fits: so the compiler takes vectors of
+    32-bit numbers, in place of the 64 bits that single sums are worked out in.
     """
     _, height, width, _ = images.shape
     curved = np.empty((len(mix), width), mix.dtype)

@@ -238,7 +238,7 @@ def carried(pattern: Pattern, shape: tuple[int, ...]) -> Pattern:
     return pattern
 
 
-@lru_cache(64)
+@lru_cache(8)
 def _taps(before: int, after: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return where a line's samples begin that make up each sample of the scaled line, (after,), and their weights.
 
@@ -268,14 +268,15 @@ def _resample(
     """Scale a pattern to (height, width, channels), by :func:`_taps` of both directions, and round it.
 
     What Pillow's bilinear filter makes of it, in a fifth of the time, and with sums in one order on every machine. Most
-    lines of patches are like the one before: rows that are alike, weighed by what adds up to 1, round to such a row.
+    lines of patches equal the one before: where all rows under a line's weights are equal, their weighted mean is that
+    row as a float32, whatever the weights, and so the line before is copied.
     """
     height, width, channels = out.shape
     rows = np.empty((pattern.shape[0], width * channels), np.float32)
-    alike = np.arange(pattern.shape[0])  # the first of those that follow on each other
+    first_alike = np.arange(pattern.shape[0])  # of each row, the first of the run of equal rows that it is in
     for y in range(pattern.shape[0]):
         if y and (pattern[y] == pattern[y - 1]).all():
-            rows[y], alike[y] = rows[y - 1], alike[y - 1]
+            rows[y], first_alike[y] = rows[y - 1], first_alike[y - 1]
             continue
         for x in range(width):
             for c in range(channels):
@@ -286,14 +287,14 @@ def _resample(
                 rows[y, x * channels + c] = total
     flat = out.reshape(height, width * channels)
     line = np.empty(width * channels)
-    before = -1
+    run_before = -1
     for y in range(height):
         first, last = first_down[y], min(first_down[y] + down.shape[1], pattern.shape[0]) - 1
-        only = alike[first] if alike[first] == alike[last] else -1
-        if only >= 0 and only == before:
+        run = first_alike[first] if first_alike[first] == first_alike[last] else -1
+        if run >= 0 and run == run_before:
             flat[y] = flat[y - 1]
             continue
-        before = only
+        run_before = run
         line[:] = 0
         for tap in range(down.shape[1]):
             if down[y, tap]:
@@ -333,9 +334,10 @@ def _add(image: Images, noise: Pattern, scale: int, full: int, out: NDArray[Any]
 
     They are looked for in those runs alone that reach an end of the range: the rest goes through whole vectors.
     """
-    times, end, none = np.float32(scale), np.float32(full), np.float32(0)  # which holds all of these sums exactly
+    # A float32 holds every sum here exactly: 65,535 + 128 x 257 is below 2**24.
+    times, end, zero = np.float32(scale), np.float32(full), np.float32(0)
     for i in range(image.shape[0]):
-        out[i] = np.int32(min(max(np.float32(image[i]) + np.float32(noise[i]) * times, none), end))
+        out[i] = np.int32(min(max(np.float32(image[i]) + np.float32(noise[i]) * times, zero), end))
     count = 0
     for start in range(0, image.shape[0], _RUN):
         least, most = out[start], out[start]

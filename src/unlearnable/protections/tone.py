@@ -5,12 +5,13 @@ picture. It costs next to nothing, keeps all structure, and is a shortcut of ano
 compresses a picture leaves its colours and its light where they are. Not from a paper; what it withstands, and what
 not, is told in ``docs/stack.md``.
 
-What is drawn is whole parts of a unit, and pictures are changed in whole-number arithmetic, with one table for each
-class. So the same bytes come out on every machine, though machines differ in the last digits of powers.
+What is drawn is whole parts of a unit, and pictures are changed in whole numbers, and in floats only where these hold
+them exactly. So the same bytes come out on every machine, though machines differ in the last digits of powers.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
@@ -251,11 +252,21 @@ class ClasswiseTone(Perturbation):
     def load(cls, path: str | Path) -> Self:
         """Read looks written by :meth:`save`. Raises InputError for any other file."""
         with reading_tensors(path, _FORMAT, "looks", "fit them again") as (file, about):
-            parts = [file.get_tensor(name) for name in Look._fields]
-            return cls(json.loads(about["class_names"]), [Look(*look) for look in zip(*parts, strict=True)])
+            names, parts = json.loads(about["class_names"]), [file.get_tensor(name) for name in Look._fields]
+            gamma, mix, shade = parts
+            count, grid = len(names), shade.shape[-1]
+            if (gamma.shape, mix.shape, shade.shape) != ((count, 3), (count, 3, 3), (count, grid, grid)) or grid < 2:
+                raise ValueError(f"looks of shapes {gamma.shape}, {mix.shape} and {shade.shape} for {count} classes")
+            if (gamma.dtype, mix.dtype, shade.dtype) != (np.float64, np.int64, np.int64):
+                raise ValueError(f"looks of {gamma.dtype}, {mix.dtype} and {shade.dtype}")
+            if not (0 < gamma.min() <= gamma.max() < math.inf and mix.min() >= 0 and (mix.sum(2) == _MIX).all()):
+                raise ValueError("gammas or mixes out of their range")
+            if not 0 < shade.min() <= shade.max() <= _SHADE:
+                raise ValueError("a shade out of its range")
+            return cls(names, [Look(*look) for look in zip(*parts, strict=True)])
 
 
-@lru_cache(16)  # pictures of a class come one after the other
+@lru_cache(8)  # often asked for picture by picture, with the same few looks
 def _curves(gamma: tuple[float, ...], full: int) -> NDArray[np.int64]:
     """Raise every sample to each channel's power: (channels, full + 1), in parts of 1 / 256 of a level.
 
