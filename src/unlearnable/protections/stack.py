@@ -65,7 +65,8 @@ PRESETS: Final = {
     "light": "cuda:blur=0.12:aligned=1,tone:strength=0.2:grid=4,patches:radius=3:grid=8",
     "balanced": "cuda:blur=0.17:aligned=1,tone:strength=0.28:grid=4,patches:radius=4:grid=8",
     "strong": "cuda:blur=0.21:aligned=1,tone:strength=0.36:grid=4,patches:radius=6:grid=8",
-    "strongest": "tone:strength=0.36:grid=4,sem:radius=14:steps=300:samples=1:against=countermeasures",
+    "strongest": "tone:strength=0.01:grid=2:gamma=0.7:mix=0.15,veil:radius=48:grid=4,"
+    "sem:radius=11:masking=1:inner_radius=6:steps=300:samples=1:against=countermeasures",
 }
 """Stacks by name, in the order of what they change. All but the last are drawn from the key alone."""
 
