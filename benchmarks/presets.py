@@ -2,9 +2,9 @@
 
     uv run benchmarks/presets.py CIFAR/train PHOTOS [--limit N]
 
-``protect`` in this process, CUDA and every preset by turns: pictures of a data set as one file of arrays (in which
-nothing is coded, so that the methods count for most), and a folder of photographs, written as they came. Ratios of
-processor time, so that other work on the machine does not count, by the median of the rounds.
+``protect`` in this process, CUDA and every preset that needs no network by turns: pictures of a data set as one file
+of arrays (in which nothing is coded, so that the methods count for most), and a folder of photographs, written as they
+came. Ratios of processor time, so that other work on the machine does not count, by the median of the rounds.
 """
 
 import argparse
