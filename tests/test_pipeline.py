@@ -672,10 +672,13 @@ def started(source, out):
 
 
 def wait_for_some(out, process, count):
-    for _ in range(3000):
+    deadline = time.monotonic() + 300  # far more than it takes where other work is on the cores
+    while time.monotonic() < deadline:
         if sum(1 for _ in out.rglob("*.png")) >= count or process.poll() is not None:
             return
         time.sleep(0.005)
+    process.kill()
+    process.communicate()
     raise AssertionError("nothing is written")
 
 
