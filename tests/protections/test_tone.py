@@ -93,16 +93,21 @@ def test_the_black_of_cmyk_is_left_alone(key, rng):
 
 
 @pytest.mark.parametrize("classes", [10, 60])
-def test_classes_are_kept_apart(classes):
+@pytest.mark.parametrize(
+    "tone",
+    [Tone(strength=0.5), Tone(strength=0.01, mix=0.15, gamma=0.7), Tone(strength=0.01, mix=0, gamma=0.7)],
+    ids=["strength", "mix and gamma", "gamma"],
+)
+def test_classes_are_kept_apart(tone, classes):
     for seed in range(5):
 
         class Many:
             class_names = tuple(map(str, range(classes)))
 
-        looks = Tone(strength=0.5).fit(Many, Key(bytes([seed] * 32))).looks
+        looks = tone.fit(Many, Key(bytes([seed] * 32))).looks
         responses = np.stack([response(look) for look in looks])
         nearest = min(distances_to(responses[n + 1 :], responses[n]).min() for n in range(classes - 1))
-        assert nearest >= default_distance(0.5, classes)
+        assert nearest >= default_distance(tone, classes)
 
 
 def test_a_mirrored_look_is_the_same_look(key):

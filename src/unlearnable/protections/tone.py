@@ -54,6 +54,7 @@ _LEAST: Final = 0.01  # a strength; what is much below it changes nothing in 8 b
 _MOST_MIX: Final = 0.5  # of a channel that comes from a random mix, at strength 1; with more, a mix may be singular
 _MOST_GAMMA: Final = 1.2  # gammas lie between 2 to this power and its inverse, at strength 1
 _MOST_SHADE: Final = 0.9  # of the light that the darkest point of the shade may lose, at strength 1
+_SHARES: Final = (0.71, 0.12, 0.17)  # of the squared distance of random looks: what shade, mix and gammas are worth
 
 
 class Look(NamedTuple):
@@ -98,15 +99,23 @@ def distances_to(responses: NDArray[np.float64], one: NDArray[np.float64]) -> ND
     return np.asarray(np.sqrt(((both - one) ** 2).mean((2, 3, 4, 5))).min(0))
 
 
-def default_distance(strength: float, classes: int) -> float:
+def default_distance(tone: "Tone", classes: int) -> float:
     """Return the distance that looks keep from each other: 0.16 of the range at strength 1 and up to ten classes.
 
-    It falls slowly with the number of classes, since looks differ in so many ways.
+    Shade, mix and gammas count for what each is worth in how far random looks lie apart. The distance falls slowly with
+    the number of classes where looks differ in many ways, and faster where these are few, as those of gammas alone are.
 
-    >>> [round(default_distance(0.5, classes), 3) for classes in (10, 100, 1000)]
+    >>> [round(default_distance(Tone(strength=0.5), classes), 3) for classes in (10, 100, 1000)]
     [0.08, 0.057, 0.04]
+    >>> [round(default_distance(Tone(strength=0.01, mix=0, gamma=0.7), classes), 3) for classes in (10, 100, 1000)]
+    [0.039, 0.014, 0.005]
     """
-    return float(0.16 * strength * max(classes / 10, 1) ** -0.15)
+    parts = (tone.strength, tone.most_mix / _MOST_MIX, tone.most_gamma / _MOST_GAMMA)
+    worth = [share * part**2 for share, part in zip(_SHARES, parts, strict=True)]
+    overall = sum(worth)
+    values = (tone.grid**2 - 1, 6, 3)  # that are drawn for each; the brightest point of a shade says nothing
+    ways = overall**2 / sum(each**2 / count for each, count in zip(worth, values, strict=True))
+    return float(0.16 * math.sqrt(overall) * max(classes / 10, 1) ** -max(0.15, 4 / ways**2))
 
 
 @protections.register("tone")
@@ -158,7 +167,7 @@ class Tone(Layer):
 
         looks = draw_as_apart_as_possible(
             lambda least: draw_apart(names, key, purpose, drawn, distances_to, least),
-            default_distance(self.strength, len(names)),
+            default_distance(self, len(names)),
         )
         return ClasswiseTone(names, looks)
 
