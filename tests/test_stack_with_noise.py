@@ -23,7 +23,7 @@ from unlearnable.pictures import cache, codec, dataset, quality
 from unlearnable.pictures.manifest import Manifest
 from unlearnable.pictures.samples import eight_bit, square
 from unlearnable.pictures.source import open_source
-from unlearnable.protections import protections
+from unlearnable.protections import _bilevel, protections
 from unlearnable.protections.error_minimizing import AdditiveNoise
 from unlearnable.protections.masking import masked
 from unlearnable.protections.noise import Noise
@@ -73,6 +73,14 @@ def test_the_surrogate_of_decoys_learns_from_pictures_without_the_layers(album, 
     assert np.array_equal(learned[0], clean.images)
     back = unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
     assert (back.failed, back.psnr > 30) == (0, True)
+
+
+def test_a_surrogate_that_does_not_learn_is_told_of_with_what_to_write(album, tmp_path, key, monkeypatch):
+    monkeypatch.setattr(_bilevel, "_ENOUGH", 1)
+    monkeypatch.setattr(_bilevel, "guessing", lambda labels: 0.0)
+    with pytest.raises(InputError, match=r"raise the steps.* \(in --layers, sem:steps=6 would be twice as many\)$"):
+        protect(album, tmp_path / "out", key)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

@@ -8,6 +8,10 @@ class InputError(ValueError):
     """Bad input or usage. The command line prints the message and exits with 2."""
 
 
+class NotLearnedError(InputError):
+    """A surrogate does not learn, so that its noise would protect nothing."""
+
+
 def expected(wanted: str, found: str, remedy: str) -> InputError:
     """Word an error the way every error of this package is worded.
 

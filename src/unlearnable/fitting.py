@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from unlearnable.errors import expected, needing
+from unlearnable.errors import NotLearnedError, expected, needing
 from unlearnable.keys import Key
 from unlearnable.pictures import codec
 from unlearnable.pictures.dataset import Dataset, load
@@ -138,7 +138,14 @@ def fitted(
         before = _before(protection, names, key)
         data = _canvases(method, pictures, classes, before)
         clean = _canvases(method, pictures, classes, None) if before is not None and method.learns_clean else None
-        noise = method.fit(data, _secret(key), clean=clean, state=files.state, progress=progress)
+        try:
+            noise = method.fit(data, _secret(key), clean=clean, state=files.state, progress=progress)
+        except NotLearnedError as error:
+            if not isinstance(protection, Stack):
+                raise
+            layer = next(name for name, one in protection.protections() if one == method)
+            more = f"in --layers, {layer}:steps={2 * method.settings().steps} would be twice as many"
+            raise NotLearnedError(f"{error} ({more})") from None
     return _around(noise, protection, key)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn, optim
 from unlearnable.attacks.base import cross_entropy, frozen
 from unlearnable.attacks.masked import shares
 from unlearnable.budgets import Linf
-from unlearnable.errors import InputError, expected
+from unlearnable.errors import NotLearnedError, expected
 from unlearnable.pictures.dataset import Dataset
 from unlearnable.protections.countered import Countered
 from unlearnable.protections.crop_flip import CropFlip
@@ -50,10 +50,6 @@ _ENOUGH: Final = 100  # steps after which a surrogate must have learned somethin
 _CHANCE: Final = 0.98  # share of the loss of guessing that it must have come below
 _CHANCE_HALFWAY: Final = 0.99  # the same, at half the steps
 _REMEDY: Final = "choose another --model or --seed"
-
-
-class NotLearnedError(InputError):
-    """The surrogate does not learn, so that its noise would protect nothing."""
 
 
 class Perturb(Protocol):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 import numpy as np
 
 from unlearnable.budgets import Linf
-from unlearnable.errors import expected, needing
+from unlearnable.errors import NotLearnedError, expected, needing
 from unlearnable.keys import Key
 from unlearnable.pictures.destination import publish, writing
 from unlearnable.protections.base import Classed, Layer, protections
@@ -119,7 +119,7 @@ class AdditiveNoise(Layer):
         with needing("train"):
             from torch import OutOfMemoryError
 
-            from unlearnable.protections._bilevel import NotLearnedError, fit_noise
+            from unlearnable.protections._bilevel import fit_noise
 
         if not isinstance(dataset, Dataset):
             raise expected("pictures to make noise for", "class names alone", "give it a data set")
