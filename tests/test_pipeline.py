@@ -21,6 +21,7 @@ from tests.conftest import contents, draw_picture
 from unlearnable import InputError, Key, ReferenceSeed, pipeline
 from unlearnable.pictures import codec
 from unlearnable.pictures.manifest import Manifest
+from unlearnable.protections import tone
 from unlearnable.protections.convolution import Convolution
 
 
@@ -619,6 +620,13 @@ def test_unlock_tells_what_was_changed_in_an_array(tmp_path, key, rng):
     np.savez(tmp_path / "out.npz", **published)
     report = unlearnable.unlock(tmp_path / "out.npz", tmp_path / "back.npz", key=key, workers=0)
     assert (report.unlocked, report.changed) == (6, ["in.npz/000004"])
+
+
+def test_what_another_version_drew_is_said_to_be_of_that_version(pictures, tmp_path, key, monkeypatch):
+    protect(pictures, tmp_path / "out", key, method="tone")
+    monkeypatch.setattr(tone, "_MOST_SHADE", 0.5)
+    with pytest.raises(InputError, match=rf"draws .* made with \({unlearnable.__version__}\)$"):
+        unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
 
 
 def test_classes_that_look_the_same_are_refused(tmp_path, key, rng):

@@ -178,9 +178,9 @@ def test_a_stack_with_a_budget_is_settled_before_it_is_fitted(key):
         with pytest.raises(InputError, match="a median SSIM above 0 and below 1"):
             Stack(min_ssim=least)
     for bound in (0, -1, math.inf, math.nan):
-        with pytest.raises(InputError, match="a median PSNR above 0 dB"):
+        with pytest.raises(InputError, match="a finite median PSNR above 0 dB"):
             Stack(min_psnr=bound)
-        with pytest.raises(InputError, match="a median CIEDE2000 above 0"):
+        with pytest.raises(InputError, match="a finite median CIEDE2000 above 0"):
             Stack(max_ciede2000=bound)
 
 

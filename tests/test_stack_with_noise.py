@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,8 +79,11 @@ def test_the_surrogate_of_decoys_learns_from_pictures_without_the_layers(album, 
 def test_a_surrogate_that_does_not_learn_is_told_of_with_what_to_write(album, tmp_path, key, monkeypatch):
     monkeypatch.setattr(_bilevel, "_ENOUGH", 1)
     monkeypatch.setattr(_bilevel, "guessing", lambda labels: 0.0)
-    with pytest.raises(InputError, match=r"raise the steps.* \(in --layers, sem:steps=6 would be twice as many\)$"):
+    with pytest.raises(InputError, match="raise the steps") as caught:
         protect(album, tmp_path / "out", key)
+    remedy = re.search(r"--layers '(\S+)' takes 6 in place of 3; name another destination$", str(caught.value))
+    assert Stack(layers=remedy[1]).made == replace(Stack(layers=LAYERS).made, steps=6)
+    assert Stack(layers=remedy[1]).without("sem") == Stack(layers=LAYERS).without("sem")
     assert not (tmp_path / "out").exists()
 
 
@@ -294,6 +298,9 @@ def test_canvases_of_containers_and_in_files(album, tmp_path, rng, key, monkeypa
 def test_one_class_and_no_torch_are_said_on_one_line(album, tmp_path, key):
     with pytest.raises(InputError, match="pictures of two classes at least"):
         protect(album, tmp_path / "out", key, classes="single")
+    budget = {"layers": LAYERS, "min_ssim": 0.8}
+    with pytest.raises(InputError, match="pictures of two classes at least"):  # before anything is measured
+        protect(album, tmp_path / "out", key, classes="single", options=budget, budget_progress=pytest.fail)
     assert [path.name for path in tmp_path.iterdir()] == ["album"]
     code = (
         "import sys; sys.modules['torch'] = None; import unlearnable\n"

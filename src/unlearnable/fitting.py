@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -28,7 +29,7 @@ from unlearnable.protections.convolution import Convolution, ReferenceSeed
 from unlearnable.protections.error_minimizing import AdditiveNoise
 from unlearnable.protections.noise import Noise
 from unlearnable.protections.settings import Status
-from unlearnable.protections.stack import Stack, Stacked
+from unlearnable.protections.stack import Stack, Stacked, described
 
 _CANVAS: Final = (8, 64)  # pixels that the side of the canvas is chosen between, if it is not named
 _LOOK_PICTURES: Final = 32  # that noise is made for where it is only to be looked at
@@ -143,9 +144,13 @@ def fitted(
         except NotLearnedError as error:
             if not isinstance(protection, Stack):
                 raise
-            layer = next(name for name, one in protection.protections() if one == method)
-            more = f"in --layers, {layer}:steps={2 * method.settings().steps} would be twice as many"
-            raise NotLearnedError(f"{error} ({more})") from None
+            steps = method.settings().steps
+            more = [
+                (name, replace(one, steps=2 * steps) if one == method else one)
+                for name, one in protection.protections()
+            ]
+            remedy = f"--layers '{described(more)}' takes {2 * steps} in place of {steps}; name another destination"
+            raise NotLearnedError(f"{error}. {remedy}") from None
     return _around(noise, protection, key)
 
 
@@ -230,11 +235,20 @@ def _canvases(
 
     before: layers, which are applied to the whole picture first. limit: of pictures, the first of each class in turn.
     """
-    with needing("train"):  # said before pictures are gone through
-        import_module("unlearnable.protections._bilevel")
+    _making()  # said before pictures are gone through
     change = None if before is None else _Applied(before)
     side = canvas(method, pictures)
     return load(pictures.root, classes=classes, size=side, limit=limit, turned=False, change=change)
+
+
+def check_learnable(counts: Mapping[str, int]) -> None:
+    """Raise InputError where noise cannot be made: without torch, or of pictures of so many by class."""
+    _making().check_classes(counts)
+
+
+def _making() -> ModuleType:
+    with needing("train"):
+        return import_module("unlearnable.protections._bilevel")
 
 
 def canvas(method: AdditiveNoise, pictures: Folder | Containers) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlearnable.errors import expected
-from unlearnable.fitting import Names, canvas, check_distinct, decoded
+from unlearnable.fitting import Names, canvas, check_distinct, check_learnable, decoded
 from unlearnable.keys import Key
 from unlearnable.pictures import codec
 from unlearnable.pictures.dataset import seen
@@ -73,6 +73,8 @@ def settled(
     counts = Counter(entry.label for entry, _ in pictures.scan() if entry.error is None)
     names = class_order(pictures, counts)
     check_distinct(names)
+    if unlimited.made is not None:
+        check_learnable(counts)
     sample = sampled(pictures, key)
     side = None if unlimited.made is None else canvas(unlimited.made, pictures)
     done, total = 0, MEASUREMENTS * len(sample)

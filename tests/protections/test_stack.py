@@ -247,7 +247,7 @@ def test_to_another_process_noise_goes_as_the_name_of_its_file(images, key, tmp_
         ({"layers": "sem:model="}, "expected sem:model=WORD, found 'sem:model='"),
         ({"layers": "sem:preset=fsat"}, "one of the presets fast, paper, strong"),
         ({"layers": "sem:per=pixel"}, "noise per picture or per class"),
-        ({"layers": "tone:force=1"}, r"options of tone \(strength, grid, mix, gamma\), found 'force'"),
+        ({"layers": "tone:force=1"}, r"options of the layer tone \(strength, grid, mix, gamma\), found 'force'"),
         ({"layers": "tone:strength=2"}, "a strength"),
         ({"preset": "hard"}, "a preset among"),
         ({"preset": "light", "layers": "cuda"}, "found both"),

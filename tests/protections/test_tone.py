@@ -145,6 +145,19 @@ def test_looks_are_pinned_for_ever():
         assert hashlib.sha256(out.tobytes()).hexdigest() == digest
 
 
+def test_what_ten_classes_keep_apart_is_pinned_too():
+    class Ten:
+        class_names = tuple("abcdefghij")
+
+    own = {"strength": 0.01, "mix": 0.15, "gamma": 0.7}
+    for options, digest in (
+        ({"strength": 0.36}, "ae9f1f76237cf358103144f6d9d0a0ac39f1df45aef9f3fe017ebeb6d01ae434"),
+        (own, "bf1b0630721b6548eb7ede22e5359203ac67c32128fd322f0215ebccf49e5a1a"),
+    ):
+        found = Tone(**options).fit(Ten, Key(bytes([1]) * 32)).digests()
+        assert hashlib.sha256("".join(found.values()).encode()).hexdigest() == digest
+
+
 def test_gammas_do_not_depend_on_last_digits(key):
     gammas = np.stack([look.gamma for look in Tone().fit(Names, key).looks])
     assert (gammas * 2**20 % 1 == 0).all()

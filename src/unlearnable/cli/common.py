@@ -93,7 +93,7 @@ Grid = Annotated[
     typer.Option(
         "--grid",
         metavar="G",
-        help="tone: points of light a side, 2 (default) to 8. veil: 3 to 8 (default 4). patches: of them a side,"
+        help="tone: points of light a side, 2 (default) to 8. veil: 3 to 8 (default 4). patches: squares a side,"
         " 4 (default), 8 or 16.",
     ),
 ]

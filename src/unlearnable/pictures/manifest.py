@@ -270,6 +270,12 @@ class Manifest:
         known = dict(self._database.execute("SELECT name, digest FROM classes"))
         for name, digest in digests.items():
             if known.get(name, digest) != digest:
+                if known.keys() == digests.keys():
+                    raise expected(
+                        f"what the run that the manifest records has protected {name!r} with",
+                        "something else, which this version draws from the same key",
+                        f"use the version that it was made with ({self.about('version')})",
+                    )
                 raise expected(
                     "the classes of the run that the manifest records",
                     f"other classes, which change what {name!r} is protected with",

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -290,14 +290,7 @@ class _Fit:
         self.levels = math.floor(255 * radius.radius + 1e-6)
         self.loudest = loudest(255 * radius.radius) if masking else self.levels
         present = np.bincount(dataset.labels, minlength=self.classes)
-        if len(self.order) < 2 or (present > 0).sum() < 2:
-            found = f"{len(self.order)} of {(present > 0).sum()}"
-            remedy = "add pictures of other classes, or use a method that needs no network, such as cuda"
-            raise expected("pictures of two classes at least", found, remedy)
-        if (present == 1).any():
-            alone = dataset.class_names[int((present == 1).argmax())]
-            remedy = "add pictures of it, or take it out"
-            raise expected("two pictures of each class at least", f"one of {alone!r}", remedy)
+        check_classes(dict(zip(dataset.class_names, present.tolist(), strict=True)))
         self.absent = torch.from_numpy(present == 0)
         self.targets = self._targets(np.flatnonzero(present))
         self.guessing = guessing(dataset.labels)
@@ -526,6 +519,21 @@ def guessing(labels: NDArray[np.int64]) -> float:
     counts = np.bincount(labels)
     shares = counts[counts > 0] / len(labels)
     return float(-(shares * np.log(shares)).sum())
+
+
+def check_classes(counts: Mapping[str, int]) -> None:
+    """Raise InputError where there are no two classes to tell apart, or one of a single picture.
+
+    counts: pictures by class; a class of none counts for nothing.
+    """
+    present = {name: count for name, count in counts.items() if count}
+    if len(present) < 2:
+        remedy = "add pictures of other classes, or use a method that needs no network, such as cuda"
+        raise expected("pictures of two classes at least", f"{sum(present.values())} of {len(present)}", remedy)
+    for name, count in present.items():
+        if count == 1:
+            remedy = "add pictures of it, or take it out"
+            raise expected("two pictures of each class at least", f"one of {name!r}", remedy)
 
 
 def check_learned(

@@ -102,24 +102,24 @@ def _option(layer: str, word: str) -> tuple[str, int | float | str]:
     option, _, value = word.partition("=")
     hints = get_type_hints(protections.builder(layer))
     if option not in hints:
-        raise expected(f"options of {layer} ({', '.join(hints)})", repr(option), "see its documentation")
+        raise expected(f"options of the layer {layer} ({', '.join(hints)})", repr(option), "name one of those")
     kinds = get_args(hints[option]) or (hints[option],)
     if str in kinds or isinstance(kinds[0], str):
         if value:
             return option, value
-        kind = "WORD"
+        kind, remedy = "WORD", "name one"
     elif bool in kinds:
         if value in ("0", "1"):
             return option, int(value)
-        kind = "0 or 1"
+        kind, remedy = "0 or 1", "choose one of the two"
     else:
-        kind = "NUMBER" if float in kinds else "WHOLE NUMBER"
+        kind, remedy = ("NUMBER", "decimals take a point") if float in kinds else ("WHOLE NUMBER", "take no decimals")
         for number in (int, float) if float in kinds else (int,):
             try:
                 return option, number(value)
             except ValueError:
                 pass
-    raise expected(f"{layer}:{option}={kind}", repr(f"{layer}:{word}"), "write for example tone:strength=0.5")
+    raise expected(f"{layer}:{option}={kind}", repr(f"{layer}:{word}"), remedy)
 
 
 @protections.register("stack")
@@ -151,9 +151,9 @@ class Stack(Protection):
         if self.min_ssim is not None and not 0 < self.min_ssim < 1:
             raise expected("a median SSIM above 0 and below 1", str(self.min_ssim), "0.85 is a slight change")
         if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
-            raise expected("a median PSNR above 0 dB", str(self.min_psnr), "20 is a slight change")
+            raise expected("a finite median PSNR above 0 dB", str(self.min_psnr), "20 is a slight change")
         if self.max_ciede2000 is not None and not 0 < self.max_ciede2000 < math.inf:
-            raise expected("a median CIEDE2000 above 0", str(self.max_ciede2000), "10 is a slight change")
+            raise expected("a finite median CIEDE2000 above 0", str(self.max_ciede2000), "10 is a slight change")
         self.protections()
 
     def protections(self) -> list[tuple[str, Layer]]:
