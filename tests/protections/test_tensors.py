@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from unlearnable import InputError
+from unlearnable.protections.autoregressive import AutoregressiveNoise
 from unlearnable.protections.convolution import ClasswiseConvolution
+from unlearnable.protections.echo import ClasswiseEcho
 from unlearnable.protections.tensors import reading_tensors, write_tensors
 from unlearnable.protections.tone import ClasswiseTone
 
@@ -63,3 +65,36 @@ def test_layers_of_wrong_contents_are_refused(tmp_path):
     write_tensors(tmp_path / "looks", parts, about | {"format": "unlearnable-tone-1"})
     with pytest.raises(InputError, match="expected looks written by this package"):
         ClasswiseTone.load(tmp_path / "looks")
+
+
+@pytest.mark.parametrize(
+    ("displacements", "share"),
+    [
+        (np.zeros((3, 2), np.int64), 64),
+        (np.zeros((2, 2)), 64),
+        (np.full((2, 2), 1 << 20), 64),
+        (np.zeros((2, 2), np.int64), 256),
+    ],
+    ids=["of three classes", "of floats", "beyond the picture", "an echo alone"],
+)
+def test_echoes_of_wrong_contents_are_refused(displacements, share, tmp_path):
+    ClasswiseEcho(("ant", "bee"), displacements, share).save(tmp_path / "echoes")
+    with pytest.raises(InputError, match="expected echoes written by this package"):
+        ClasswiseEcho.load(tmp_path / "echoes")
+
+
+@pytest.mark.parametrize(
+    ("weights", "gains", "radius"),
+    [
+        (np.zeros((2, 3, 9)), np.ones((2, 3)), 8),
+        (np.zeros((2, 3, 8), np.float32), np.ones((2, 3)), 8),
+        (np.full((2, 3, 8), 0.2), np.ones((2, 3)), 8),
+        (np.zeros((2, 3, 8)), np.full((2, 3), np.nan), 8),
+        (np.zeros((2, 3, 8)), np.ones((2, 3)), 65),
+    ],
+    ids=["a neighbour too many", "single precision", "growing", "no number", "too loud"],
+)
+def test_processes_of_wrong_contents_are_refused(weights, gains, radius, tmp_path, key):
+    AutoregressiveNoise(("ant", "bee"), weights, gains, key, radius=radius, size=32).save(tmp_path / "processes")
+    with pytest.raises(InputError, match="expected processes written by this package"):
+        AutoregressiveNoise.load(tmp_path / "processes")

@@ -8,6 +8,7 @@ sample, so that the process neither dies nor grows, and weights need not be sear
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -179,4 +180,11 @@ class AutoregressiveNoise(Noise):
             weights, gains = file.get_tensor("weights"), file.get_tensor("gains")
             starts = Key(file.get_tensor("starts").tobytes())
             names, radius, size = json.loads(about["class_names"]), int(about["radius"]), int(about["size"])
+            if (weights.shape, gains.shape) != ((len(names), 3, _NEIGHBOURS), (len(names), 3)):
+                raise ValueError(f"processes of shapes {weights.shape} and {gains.shape} for {len(names)} classes")
+            if (weights.dtype, gains.dtype) != (np.float64, np.float64):
+                raise ValueError(f"processes of {weights.dtype} and {gains.dtype}")
+            if not (np.abs(weights).sum(2).max() < 1 and 0 <= gains.min() <= gains.max() < math.inf):
+                raise ValueError("processes that would grow without end")
+            Autoregressive(radius=radius, size=size)
             return cls(names, weights, gains, starts, radius=radius, size=size)

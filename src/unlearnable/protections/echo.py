@@ -199,4 +199,15 @@ class ClasswiseEcho(Perturbation):
     def load(cls, path: str | Path) -> Self:
         """Read displacements written by :meth:`save`. Raises InputError for any other file."""
         with reading_tensors(path, _FORMAT, "echoes", "fit them again") as (file, about):
-            return cls(json.loads(about["class_names"]), file.get_tensor("displacements"), int(about["share"]))
+            names, displacements, share = (
+                json.loads(about["class_names"]),
+                file.get_tensor("displacements"),
+                int(about["share"]),
+            )
+            if (displacements.shape, displacements.dtype) != ((len(names), 2), np.int64):
+                raise ValueError(
+                    f"displacements {displacements.shape} of {displacements.dtype} for {len(names)} classes"
+                )
+            if not (np.abs(displacements).max() <= _FURTHEST * _SIDE and 0 < share <= _MOST * _WHOLE):
+                raise ValueError("displacements or a share out of their range")
+            return cls(names, displacements, share)
