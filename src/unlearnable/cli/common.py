@@ -57,9 +57,9 @@ Preset = Annotated[
         "--preset",
         metavar="P",
         help="Noise: fast (default), paper or strong. stack: light (median SSIM on CIFAR-10 0.94; taught a network at"
-        " most 55.6 % of 10 classes from 10,000 pictures, clean ones 72.8), balanced (default; 0.92; 50.3 %), strong"
-        " (0.86; 47.3 % in more ways, 57.1 from 50,000) or strongest (0.85; 40.5 % from 50,000; a network makes noise"
-        " for it, half an hour for those); docs/stack.md says how far that was measured.",
+        " most 55.6 % of 10 classes from 10,000 pictures, clean ones 72.6), balanced (default; 0.92; 50.3 %), strong"
+        " (0.86; 47.3 % in more ways, 57.1 from 50,000) or strongest (0.85; 34.1 %, 40.5 from 50,000; a network makes"
+        " noise for it, half an hour for 50,000); docs/stack.md says how far that was measured.",
     ),
 ]
 Layers = Annotated[
