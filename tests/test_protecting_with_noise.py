@@ -309,7 +309,7 @@ def test_noise_of_other_contents_is_noticed(album, tmp_path, key):
         lambda: protect(album, tmp_path / "out", key),
         lambda: unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key),
     ):
-        with pytest.raises(InputError, match="which change what 'cat' is protected with"):
+        with pytest.raises(InputError, match="protected 'cat' with, found something else, of another noise file"):
             again()
     os.remove(report.noise)
     with pytest.raises(InputError, match=r"expected the noise of this run, found nothing at .*: put it back beside"):

@@ -273,8 +273,8 @@ class Manifest:
                 if known.keys() == digests.keys():
                     raise expected(
                         f"what the run that the manifest records has protected {name!r} with",
-                        "something else, which this version draws from the same key",
-                        f"use the version that it was made with ({self.about('version')})",
+                        "something else, of another noise file or as another version draws it from the same key",
+                        f"put its noise file back, or use the version that it was made with ({self.about('version')})",
                     )
                 raise expected(
                     "the classes of the run that the manifest records",
