@@ -627,6 +627,9 @@ def test_what_another_version_drew_is_said_to_be_of_that_version(pictures, tmp_p
     monkeypatch.setattr(tone, "_MOST_SHADE", 0.5)
     with pytest.raises(InputError, match=rf"draws .* made with \({unlearnable.__version__}\)$"):
         unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
+    shutil.copytree(pictures / "cat", pictures / "eel")
+    with pytest.raises(InputError, match="found other classes, which change what"):
+        protect(pictures, tmp_path / "out", key, method="tone")
 
 
 def test_classes_that_look_the_same_are_refused(tmp_path, key, rng):
