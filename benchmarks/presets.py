@@ -37,7 +37,7 @@ def main() -> None:
         arrays = Path(folder, "arrays.npz")
         np.savez(arrays, images=data.images, labels=data.labels, class_names=np.array(data.class_names))
         for kind, source, classes in (("arrays", arrays, "folder"), ("photographs", options.photographs, "single")):
-            times = measured(source, Path(folder, "out"), classes)
+            times, pictures = measured(source, Path(folder, "out"), classes)
             for preset in DRAWN:
                 ratio = statistics.median(a / b for a, b in zip(times[preset], times["cuda"], strict=True))
                 append(
@@ -45,15 +45,15 @@ def main() -> None:
                     kind=kind,
                     preset=preset,
                     layers=PRESETS[preset],
-                    pictures=len(data) if kind == "arrays" else sum(1 for _ in options.photographs.iterdir()),
+                    pictures=pictures,
                     processor_seconds=statistics.median(times[preset]),
                     cuda_processor_seconds=statistics.median(times["cuda"]),
                     ratio=ratio,
                 )
 
 
-def measured(source: Path, out: Path, classes: str) -> dict[str, list[float]]:
-    """Return the processor seconds of each round, by preset; and of CUDA."""
+def measured(source: Path, out: Path, classes: str) -> tuple[dict[str, list[float]], int]:
+    """Return the processor seconds of each round, by preset, and of CUDA; and how many pictures were protected."""
     plain: dict[str, tuple[str, dict[str, str]]] = {"cuda": ("cuda", {})}
     ways = plain | {preset: ("stack", {"preset": preset}) for preset in DRAWN}
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -61,11 +61,13 @@ def measured(source: Path, out: Path, classes: str) -> dict[str, list[float]]:
         for name, (method, options) in ways.items():
             destination = out / source.name
             start = time.process_time()
-            protect(source, destination, key=Key(bytes(32)), method=method, options=options, classes=classes, workers=0)
+            report = protect(
+                source, destination, key=Key(bytes(32)), method=method, options=options, classes=classes, workers=0
+            )
             if number:  # loops are compiled in the first round
                 times[name].append(time.process_time() - start)
             shutil.rmtree(out)
-    return times
+    return times, report.protected
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from unlearnable import InputError, Key, ReferenceSeed, pipeline
 from unlearnable.pictures import codec
 from unlearnable.pictures.manifest import Manifest
 from unlearnable.protections import tone
+from unlearnable.protections.base import TraceError
 from unlearnable.protections.convolution import Convolution
 
 
@@ -620,6 +621,38 @@ def test_unlock_tells_what_was_changed_in_an_array(tmp_path, key, rng):
     np.savez(tmp_path / "out.npz", **published)
     report = unlearnable.unlock(tmp_path / "out.npz", tmp_path / "back.npz", key=key, workers=0)
     assert (report.unlocked, report.changed) == (6, ["in.npz/000004"])
+
+
+@pytest.mark.parametrize("kind", ["folder", "array"])
+@pytest.mark.parametrize(
+    ("method", "options", "trace"),
+    [
+        ("cuda", {}, None),
+        ("cuda", {}, b"x"),
+        ("patches", {}, b"x"),
+        ("stack", {"layers": "cuda,patches"}, None),
+        ("stack", {"layers": "cuda,patches"}, b"f"),
+        ("stack", {"layers": "cuda,patches"}, b"nnn"),
+        ("stack", {"layers": "cuda,patches"}, b"nb\x04\x00\x00\x00x"),
+    ],
+)
+def test_a_damaged_trace_costs_its_picture_alone(kind, method, options, trace, pictures, tmp_path, key, rng):
+    source, out, back = pictures, tmp_path / "out", tmp_path / "back"
+    if kind == "array":
+        source, out, back = (tmp_path / f"{name}.npz" for name in ("in", "out", "back"))
+        images = rng.integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
+        np.savez(source, images=images, labels=np.arange(10) % 2)
+    protect(source, out, key, method=method, options=options)
+    with Manifest.open(tmp_path / f"{out.name}.manifest") as book:
+        row = next(row for row in book.pictures() if row.status == "protected")
+        book._database.execute("UPDATE pictures SET scale = ? WHERE number = ?", (trace, row.number))
+    report = unlearnable.unlock(out, back, key=key, workers=0)
+    assert (report.unlocked, report.failed) == (9, 1)
+    assert report.failures == [(row.id, str(TraceError()))]
+    assert len(report.pictures_psnr) == 9
+    if kind == "array":
+        left = [n for n in range(10) if np.array_equal(np.load(back)["images"][n], np.load(out)["images"][n])]
+        assert left == [0]
 
 
 def test_what_another_version_drew_is_said_to_be_of_that_version(pictures, tmp_path, key, monkeypatch):

@@ -33,7 +33,7 @@ from unlearnable.pictures.samples import Samples, eight_bit
 from unlearnable.pictures.source import Containers, class_order, open_published, open_source, payloads
 from unlearnable.pictures.store import Block, Container
 from unlearnable.protections import protections
-from unlearnable.protections.base import ROUNDING, Perturbation, Protection
+from unlearnable.protections.base import ROUNDING, Perturbation, Protection, TraceError
 from unlearnable.protections.convolution import Convolution, ReferenceSeed
 from unlearnable.protections.stack import Stack
 from unlearnable.settling import settled
@@ -417,7 +417,7 @@ def _change(context: _Context, job: _Job, change: Callable[[codec.Picture], tupl
             all_three = picture.pixels, pixels, *codec.stored(picture, pixels, data, context.format, context.quality)
             trace = context.perturbation.traced_in_loss(outcome.trace, *all_three, job.label, job.row.id)
             outcome = replace(outcome, trace=trace)
-    except codec.PictureError as error:
+    except (codec.PictureError, TraceError) as error:
         return _Answer(Outcome("failed", error=str(error)))
     except MemoryError:
         return _Answer(Outcome("failed", error="too large for the memory there is"))
@@ -634,8 +634,20 @@ class _Unlocking(_Run):
         locked = np.array([row.status == "protected" for row in rows], bool)
         ids = [row.id for row in rows if row.status == "protected"]
         traces = np.array([row.trace for row in rows], object)
-        out[locked] = self.context.perturbation.restore(images[locked], labels[locked], ids, traces[locked])
+        restore, failed = self.context.perturbation.restore, dict[int, str]()
+        try:
+            out[locked] = restore(images[locked], labels[locked], ids, traces[locked])
+        except TraceError:  # one at a time, so that no others are lost
+            for n in np.flatnonzero(locked).tolist():
+                one = slice(n, n + 1)
+                try:
+                    out[one] = restore(images[one], labels[one], [rows[n].id], traces[one])
+                except TraceError as error:
+                    failed[n] = str(error)
         for n, row in enumerate(rows):
+            if n in failed:
+                self.note(row, _Answer(Outcome("failed", error=failed[n])))
+                continue
             psnr = _sampled_psnr(out[n], row.sample) if locked[n] else None
             altered = hashlib.sha256(images[n]).hexdigest() != row.sha256
             self.note(row, _Answer(Outcome("protected", psnr=psnr), altered=altered))

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from unlearnable.errors import InputError
 from unlearnable.keys import Key
 from unlearnable.pictures.samples import Part
 from unlearnable.registry import Registry
@@ -29,6 +30,16 @@ Trace = float | bytes | None
 Traces = NDArray[Any]
 """(count,): what it takes, beside the key, to take the protection off each picture: a float64, or an object that is
 a number, bytes, or None where it is not known."""
+
+
+class TraceError(InputError):
+    """A picture's trace is none that its protection has written."""
+
+    def __init__(self) -> None:
+        super().__init__("expected the manifest as it was written, found the trace of a picture damaged: copy it anew")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()  # workers send it to their parent
 
 
 class Classed(Protocol):
@@ -60,6 +71,8 @@ class Perturbation(ABC):
         """Take the protection off again, as well as the stored precision allows.
 
         ``noise``: standard deviation, in grey levels, of what storing them has done to the protected pictures.
+
+        Raises TraceError where a trace that plays a part is none of this protection.
         """
 
     @property

@@ -27,6 +27,7 @@ from unlearnable.protections.base import (
     Labels,
     Layer,
     Perturbation,
+    TraceError,
     Traces,
     check_images,
     in_parallel,
@@ -370,6 +371,8 @@ class ClasswiseConvolution(Perturbation):
 
         check_images(images, labels, len(self.class_names))
         bank, scale = self.setting(*images.shape[1:3])
+        if not all(isinstance(trace, float) and math.isfinite(trace) for trace in traces):
+            raise TraceError
         return deconvolve(images, labels, traces.astype(float), bank, scale, reflect=self.style == "keyed", noise=noise)
 
     def digests(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from unlearnable.protections.base import (
     Labels,
     Perturbation,
     Trace,
+    TraceError,
     Traces,
     check_images,
     stored_grey,
@@ -360,7 +361,10 @@ def _removed(protected: Images, pattern: Pattern, record: Trace) -> tuple[Images
     if isinstance(record, float):
         levels = pattern.astype(np.int32) * (full // 255)
         return np.rint(protected - record * levels).clip(0, full).astype(protected.dtype), False
-    distance = np.frombuffer(zlib.decompress(record) if record else b"", "<u2").astype(np.uint16)
+    try:
+        distance = np.frombuffer(zlib.decompress(record) if record else b"", "<u2").astype(np.uint16)
+    except (zlib.error, ValueError):  # the latter for an odd number of bytes
+        raise TraceError from None
     out = np.empty(protected.shape, protected.dtype)
     noise = np.ascontiguousarray(np.broadcast_to(pattern, protected.shape))
     flat = np.ascontiguousarray(protected).reshape(-1), noise.reshape(-1), full // 255, full

@@ -32,6 +32,7 @@ from unlearnable.protections.base import (
     Perturbation,
     Protection,
     Trace,
+    TraceError,
     Traces,
     check_images,
     protections,
@@ -286,7 +287,7 @@ class Stacked(Perturbation):
     ) -> Images:
         """Take the layers off again, the last one first."""
         check_images(images, labels, len(self.class_names))
-        unpacked = [_unpacked(trace) for trace in traces]
+        unpacked = [_unpacked(trace, len(self.layers)) for trace in traces]
         for place, (_, layer) in reversed(list(enumerate(self.layers))):
             of_layer = np.empty(len(images), object)
             of_layer[:] = [these[place] for these in unpacked]
@@ -304,8 +305,7 @@ class Stacked(Perturbation):
         self, trace: Trace, original: Images, protected: Images, stored: Images, part: Part, label: int, id_: str
     ) -> Trace:
         """Return the traces of all layers, that of a layer of noise being the share that is left of what it changes."""
-        assert isinstance(trace, bytes)  # noqa: S101 - for the type checker
-        traces = _unpacked(trace)
+        traces = _unpacked(trace, len(self.layers))
         for place, (_, layer) in enumerate(self.layers):
             if isinstance(layer, Noise):
                 if place == len(self.layers) - 1:
@@ -326,10 +326,9 @@ class Stacked(Perturbation):
 
     def noise_left(self, trace: Trace) -> float | None:
         """Return the least share that a lossy format has left of a layer's noise."""
-        assert isinstance(trace, bytes)  # noqa: S101 - for the type checker
         shares = [
             share
-            for (_, layer), of_layer in zip(self.layers, _unpacked(trace), strict=True)
+            for (_, layer), of_layer in zip(self.layers, _unpacked(trace, len(self.layers)), strict=True)
             if (share := layer.noise_left(of_layer)) is not None
         ]
         return min(shares, default=None)
@@ -386,23 +385,32 @@ def _packed(traces: Sequence[float | bytes | None]) -> bytes:
     return b"".join(parts)
 
 
-def _unpacked(packed: bytes) -> list[float | bytes | None]:
-    """Read what :func:`_packed` has written.
+def _unpacked(packed: Trace, count: int) -> list[float | bytes | None]:
+    """Read what :func:`_packed` has written of so many layers.
 
-    >>> _unpacked(_packed([1.5, b"abc", None]))
+    Raises TraceError for anything else.
+
+    >>> _unpacked(_packed([1.5, b"abc", None]), 3)
     [1.5, b'abc', None]
     """
+    if not isinstance(packed, bytes):
+        raise TraceError
     traces: list[float | bytes | None] = []
     at = 0
-    while at < len(packed):
-        kind, at = packed[at : at + 1], at + 1
-        if kind == b"f":
-            traces.append(struct.unpack_from("<d", packed, at)[0])
-            at += 8
-        elif kind == b"b":
-            (length,) = struct.unpack_from("<I", packed, at)
-            traces.append(packed[at + 4 : at + 4 + length])
-            at += 4 + length
-        else:
-            traces.append(None)
+    try:
+        while at < len(packed):
+            kind, at = packed[at : at + 1], at + 1
+            if kind == b"f":
+                traces.append(struct.unpack_from("<d", packed, at)[0])
+                at += 8
+            elif kind == b"b":
+                (length,) = struct.unpack_from("<I", packed, at)
+                traces.append(packed[at + 4 : at + 4 + length])
+                at += 4 + length
+            else:
+                traces.append(None)
+    except struct.error:
+        raise TraceError from None
+    if at != len(packed) or len(traces) != count:
+        raise TraceError
     return traces
