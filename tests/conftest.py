@@ -1,8 +1,13 @@
 """What several tests share."""
 
+import contextlib
+import io
 import os
 import signal
+import sys
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: networks this small are slower on more threads
 
@@ -75,3 +80,26 @@ def contents(folder):
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
+
+
+class Said(NamedTuple):
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def in_process(*arguments: object) -> Said:
+    """Run the command line in this process: in one of its own, to load torch takes longer than most commands."""
+    from unlearnable.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["unlearnable", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as left,
+    ):
+        main()
+    return Said(int(left.value.code or 0), out.getvalue(), err.getvalue())

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import torch
 from PIL import Image
 
 import unlearnable
+from tests.conftest import in_process
 from unlearnable import InputError
 from unlearnable.attacks.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from unlearnable.budgets import L2, Linf
-from unlearnable.cli import main
 from unlearnable.models import build
 from unlearnable.pictures.dataset import load
 from unlearnable.plots import MARKERS
@@ -131,25 +130,9 @@ def test_networks_are_tested_in_full_precision_unless_told_otherwise(
     assert seen == {wanted}
 
 
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line in this process: exit code, and what it prints and complains."""
-
-    def ran(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["unlearnable", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return int(left.value.code or 0), *capsys.readouterr()
-
-    return ran
-
-
-def test_the_whole_way(five: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+def test_the_whole_way(five: tuple[Path, Path], tmp_path: Path) -> None:
     asked = ("--corruptions", "--attack", "pgd2x2", "--limit", 10, "--figures", tmp_path / "figures")
-    code, printed, complained = run("evaluate", *five, *asked, "--json")
+    code, printed, complained = in_process("evaluate", *five, *asked, "--json")
     assert code == 0, complained
     found = json.loads(printed)
     assert {"clean", "attacks", "corruptions", "mean_corruption_error"} <= found.keys()
@@ -158,14 +141,14 @@ def test_the_whole_way(five: tuple[Path, Path], tmp_path: Path, run: Run) -> Non
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
         f"accuracy-by-{by}{suffix}" for by in ("radius", "severity") for suffix in (".pdf", ".png")
     ]
-    lines = run("evaluate", *five, *asked)[1].splitlines()
+    lines = in_process("evaluate", *five, *asked)[1].splitlines()
     assert max(len(line) for line in lines if not line.startswith("Drew 2 figures")) <= 80
     start = next(place for place, line in enumerate(lines) if line.startswith("10 corrupted pictures, made here:"))
     table = {line[:38].strip(): [float(cell) for cell in line[38:].split()] for line in lines[start + 2 : start + 17]}
     for name, shares in found["corruptions"].items():
         assert table[name] == pytest.approx([100 * x for x in (*shares, sum(shares) / 5)], abs=0.051)
     assert f"{100 * found['mean_corruption_error']:6.1f} %  mean corruption error" in lines
-    lines = run("evaluate", *five, "--corruption-files", released(tmp_path / "released"))[1].splitlines()
+    lines = in_process("evaluate", *five, "--corruption-files", released(tmp_path / "released"))[1].splitlines()
     assert "10 corrupted pictures, as released:" in lines
     head = next(place for place, line in enumerate(lines) if line.startswith("severity"))
     ends = [[word.end() for word in re.finditer(r"[\w.]+", line[38:])] for line in lines[head : head + 16]]
@@ -195,7 +178,7 @@ def test_released_files_of_another_set_are_refused(five: tuple[Path, Path], tmp_
         unlearnable.evaluate(*five, attacks=["pgd2"], corruption_files=released(tmp_path / "large", size=16))
 
 
-def test_bad_input_is_one_line(five: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
+def test_bad_input_is_one_line(five: tuple[Path, Path], tmp_path: Path) -> None:
     network, pictures = five
     grey, of_grey = folder_of(tmp_path / "grey", classes=5, channels=1), tmp_path / "of-grey"
     checkpoint_of(of_grey, classes=5, channels=1)
@@ -210,7 +193,7 @@ def test_bad_input_is_one_line(five: tuple[Path, Path], tmp_path: Path, run: Run
         (network, pictures, "--corruption-files", pictures): "expected the files of 15 corruptions",
     }
     for arguments, message in cases.items():
-        code, printed, complained = run("evaluate", *arguments)
+        code, printed, complained = in_process("evaluate", *arguments)
         assert (code, printed, complained.count("\n")) == (2, "", 1)
         assert complained.startswith(f"unlearnable: {message}")
 

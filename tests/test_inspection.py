@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 from scipy.signal import welch
 from sklearn.linear_model import Ridge
 
-from tests.cli.test_cli import run
+from tests.conftest import in_process
 from unlearnable import Key
 from unlearnable.errors import InputError
 from unlearnable.inspection import (
@@ -214,15 +214,15 @@ def test_too_little_to_tell(clean):
 def test_the_command(clean, sets, tmp_path):
     for name in ("clean", "noise of a class"):
         np.savez(tmp_path / f"{name}.npz", images=sets[name].images, labels=clean.labels)
-    said = run("inspect", tmp_path / "noise of a class.npz", "--clean", tmp_path / "clean.npz", "--json")
+    said = in_process("inspect", tmp_path / "noise of a class.npz", "--clean", tmp_path / "clean.npz", "--json")
     assert said.returncode == 0, said.stderr
     found = json.loads(said.stdout)
     assert (found["looks"], found["pictures"], found["difference"]["largest"]) == ("additive noise", COUNT, 8)
-    said = run("inspect", tmp_path / "clean.npz", "--limit", 300)
+    said = in_process("inspect", tmp_path / "clean.npz", "--limit", 300)
     assert said.returncode == 0, said.stderr
     assert said.stdout.startswith("Looks like: no sign.\n- what simple models")
     assert "300 pictures of 3 classes" in said.stdout
     assert max(map(len, said.stdout.splitlines())) < 160
-    said = run("inspect", tmp_path / "clean.npz", "--limit", 9)
+    said = in_process("inspect", tmp_path / "clean.npz", "--limit", 9)
     assert said.returncode == 2
     assert len(said.stderr.splitlines()) == 1

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import unlearnable
 from tests.cli.test_cli import run
+from tests.conftest import in_process
 from unlearnable import InputError
 from unlearnable.budgets import Linf
 from unlearnable.models import models
@@ -51,23 +52,23 @@ def test_the_whole_way(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert {"checkpoint", "recipe", "accelerate", "epochs", "clean_accuracy", "seconds", "gradients"} <= report.keys()
     assert (report["checkpoint"], report["recipe"], report["epochs"]) == (str(out), "erm", 2)
     assert [path.name for path in out.parent.iterdir()] == [out.name]
-    said = run("evaluate", out, test, "--attack", "fgsm", "--attack", "pgd3", "--budget", "40/255", "--json")
+    said = in_process("evaluate", out, test, "--attack", "fgsm", "--attack", "pgd3", "--budget", "40/255", "--json")
     assert said.returncode == 0, said.stderr
     found = json.loads(said.stdout)
     assert found["clean"] == report["clean_accuracy"]
     assert found["attacks"].keys() == {"fgsm", "pgd3"}
     assert found["worst"] <= min(found["attacks"].values()) <= found["clean"]
-    told = run("evaluate", out, test, "--attack", "fgsm", "--certify", 0.25, "--samples", 50, "--limit", 4)
+    told = in_process("evaluate", out, test, "--attack", "fgsm", "--certify", 0.25, "--samples", 50, "--limit", 4)
     assert told.returncode == 0, told.stderr
     assert "of 4 pictures" in told.stdout
     assert "under fgsm, Linf 8/255" in told.stdout
-    assert " for 1 epoch in " in run("train", train, "--test", test, "--out", out, "--epochs", 1).stdout
+    assert " for 1 epoch in " in in_process("train", train, "--test", test, "--out", out, "--epochs", 1).stdout
 
 
 def test_an_accelerated_run_says_so_and_keeps_how_it_sorted(folders: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "network.safetensors"
     common = ("train", folders[0], "--test", folders[1], "--out", out, "--epochs", 2, "--batch-size", 8)
-    said = run(*common, "--recipe", "mart", "--accelerate", "bullettrain", "--json")
+    said = in_process(*common, "--recipe", "mart", "--accelerate", "bullettrain", "--json")
     assert said.returncode == 0, said.stderr
     report = json.loads(said.stdout)
     assert (report["recipe"], report["accelerate"]) == ("mart", "bullettrain")
@@ -79,7 +80,7 @@ def test_an_accelerated_run_says_so_and_keeps_how_it_sorted(folders: tuple[Path,
     assert splits.shape == (10, 3)
     assert (splits.sum(1) == 8).all()
     assert report["gradients"] == splits.sum(0) @ [1, 10, 2] + 2 * 80
-    refused = run(*common, "--accelerate", "bullettrain")
+    refused = in_process(*common, "--accelerate", "bullettrain")
     assert refused.returncode == 2
     assert refused.stderr == (
         "unlearnable: expected a recipe with a PGD attack to accelerate, found CrossEntropy:"
@@ -109,7 +110,7 @@ def test_a_stronger_budget_is_worse_and_none_is_clean(trained: Path, folders: tu
 
 def test_the_best_epoch_by_held_out_pictures_is_kept(folders: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "network"
-    said = run(
+    said = in_process(
         *("train", folders[0], "--test", folders[1], "--out", out, "--recipe", "adversarial", "--budget", "8/255"),
         *("--epochs", 3, "--batch-size", 8, "--hold-out", 0.2, "--report", tmp_path / "new" / "run.html", "--json"),
     )
@@ -177,7 +178,7 @@ def test_bad_input_is_an_error(folders: tuple[Path, Path], tmp_path: Path, argum
 
 def test_bad_input_is_one_line(folders: tuple[Path, Path], tmp_path: Path) -> None:
     adversarial = ("--recipe", "adversarial", "--budget", "0")
-    said = run("train", folders[0], "--test", folders[1], "--out", tmp_path / "x", *adversarial)
+    said = in_process("train", folders[0], "--test", folders[1], "--out", tmp_path / "x", *adversarial)
     assert said.returncode == 2
     assert said.stdout == ""
     assert said.stderr == (

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.audit.small import dataset, folders, write
-from unlearnable import cli
+from tests.conftest import in_process
 from unlearnable.audit import run as audit_run
 from unlearnable.audit.store import read_rows
 
@@ -22,20 +22,6 @@ def command(tmp_path):
     places = folders(tmp_path)
     sets = ["--clean", places["clean"], "--protected", f"cuda={places['protected']}", "--test", places["test"]]
     return ["audit", *map(str, sets), "--out", str(tmp_path / "run")]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process: exit code, standard output, standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["unlearnable", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        said = capsys.readouterr()
-        return left.value.code or 0, said.out, said.err
-
-    return run
 
 
 SHORT = (
@@ -52,8 +38,8 @@ SHORT = (
 )
 
 
-def test_json_is_one_object_with_what_is_promised(run, command, tmp_path):
-    code, out, err = run(*command, *SHORT, "--json")
+def test_json_is_one_object_with_what_is_promised(command, tmp_path):
+    code, out, err = in_process(*command, *SHORT, "--json")
     assert code == 0
     found = json.loads(out)
     assert {"verdict", "learnability", "interval", "broken_by", "clean_accuracy", "chance", "rows"} <= found.keys()
@@ -69,8 +55,8 @@ def test_json_is_one_object_with_what_is_promised(run, command, tmp_path):
     assert spec["command"].startswith(f"unlearnable audit --clean {tmp_path}/clean --protected cuda=")
 
 
-def test_words_tell_the_verdict_first(run, command):
-    code, out, _ = run(*command, *SHORT, "--fraction", "0.5")
+def test_words_tell_the_verdict_first(command):
+    code, out, _ = in_process(*command, *SHORT, "--fraction", "0.5")
     assert code == 0
     lines = out.splitlines()
     assert re.fullmatch(
@@ -83,33 +69,33 @@ def test_words_tell_the_verdict_first(run, command):
     assert lines[-1].startswith("7 runs in ")
 
 
-def test_where_nothing_is_learned_nothing_is_decided(run, command, tmp_path):
+def test_where_nothing_is_learned_nothing_is_decided(command, tmp_path):
     # Labels without any relation to the pictures.
     for name, seed in (("clean", 3), ("test", 4)):
         write(tmp_path / name, dataset(24 if name == "clean" else 20, seed=seed, shade=0))
-    code, out, _ = run(*command, *SHORT)
+    code, out, _ = in_process(*command, *SHORT)
     assert code == 0
     assert out.startswith("cuda: UNDECIDED. Not even the clean pictures teach anything (")
 
 
-def test_a_plan_lists_the_runs_and_their_time(run, command, tmp_path):
-    code, out, _ = run(*command, *SHORT, "--seeds", 2, "--plan")
+def test_a_plan_lists_the_runs_and_their_time(command, tmp_path):
+    code, out, _ = in_process(*command, *SHORT, "--seeds", 2, "--plan")
     assert code == 0
     assert out.splitlines()[0].endswith("clean, none, erm, resnet9-w16, seed 0")
     assert re.search(r"^6 runs of 6 to do: about .*, one after another\.$", out, re.MULTILINE)
     assert not (tmp_path / "run").exists()
     assert "search" not in out
-    code, out, _ = run(*command, *SHORT, "--plan", "--search", 9)
+    code, out, _ = in_process(*command, *SHORT, "--plan", "--search", 9)
     assert out.splitlines()[-1] == "The search, 9 runs on each set, comes on top."
-    code, out, _ = run(*command, *SHORT, "--plan", "--json")
+    code, out, _ = in_process(*command, *SHORT, "--plan", "--json")
     found = json.loads(out)
     assert len(found["cells"]) == 3
     assert found["seconds"] > 0
 
 
-def test_a_search_tells_the_worst_composition(run, command, monkeypatch):
+def test_a_search_tells_the_worst_composition(command, monkeypatch):
     monkeypatch.setattr("unlearnable.audit.api._parts", lambda bench: ["grayscale", "jpeg"])
-    code, out, _ = run(*command, "--recipe", "erm", "--epochs", 1, "--search", 4)
+    code, out, _ = in_process(*command, "--recipe", "erm", "--epochs", 1, "--search", 4)
     assert code == 0
     assert re.search(r"^cuda: worst composition found: .*, erm: \d+\.\d % \(\d+\.\d to \d+\.\d %\)$", out, re.MULTILINE)
     assert "cuda: worst single countermeasure found: " in out
@@ -132,9 +118,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_usage_is_one_line_and_two(name, run, command, tmp_path):
+def test_bad_usage_is_one_line_and_two(name, command, tmp_path):
     options, message = BAD[name]
-    code, out, err = run(*command, *(option.format(tmp=tmp_path) for option in options))
+    code, out, err = in_process(*command, *(option.format(tmp=tmp_path) for option in options))
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert err.startswith("unlearnable: ")
@@ -164,7 +150,7 @@ main()
 """
 
 
-def test_ctrl_c_keeps_what_is_done(run, command, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_what_is_done(command, tmp_path, monkeypatch):
     long = [*command, "--recipe", "erm", "--epochs", "30", "--batch-size", "8", "--json"]
     with subprocess.Popen([sys.executable, "-c", SLOW, *long], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr.readline() == "third step\n"
@@ -181,15 +167,15 @@ def test_ctrl_c_keeps_what_is_done(run, command, tmp_path, monkeypatch):
         return whole(*sets, progress=lambda done, *more: (steps.append(done), progress(done, *more)), **options)
 
     monkeypatch.setattr(audit_run, "train", train)
-    code, resumed, _ = run(*long)
+    code, resumed, _ = in_process(*long)
     assert code == 0
     assert 3 < steps[0] < 90  # of 90: it went on from where it had stopped
     again = [str(tmp_path / "again") if word == str(tmp_path / "run") else word for word in long]
-    _, uninterrupted, _ = run(*again)
+    _, uninterrupted, _ = in_process(*again)
     found, wanted = (json.loads(out)["rows"] for out in (resumed, uninterrupted))
     assert [(row["key"], row["right"]) for row in found] == [(row["key"], row["right"]) for row in wanted]
 
 
-def test_rows_are_left_for_others(run, command, tmp_path):
-    assert run(*command, *SHORT, "--json")[0] == 0
+def test_rows_are_left_for_others(command, tmp_path):
+    assert in_process(*command, *SHORT, "--json")[0] == 0
     assert len(read_rows(tmp_path / "run" / "rows.jsonl")) == 3

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.conftest import contents
+from tests.conftest import contents, in_process
 from unlearnable import Key
 from unlearnable.cli.common import telling
 
@@ -175,7 +175,7 @@ BAD = {
 def test_bad_usage_is_one_line_and_two(name, pictures, tmp_path, keyfile):
     arguments, message = BAD[name]
     places = {"pictures": pictures, "out": tmp_path / "out", "tmp": tmp_path, "key": keyfile}
-    said = run(*(argument.format(**places) for argument in arguments))
+    said = in_process(*(argument.format(**places) for argument in arguments))
     assert said.returncode == 2
     assert said.stdout == ""
     assert len(said.stderr.splitlines()) == 1, said.stderr
@@ -196,14 +196,14 @@ def test_the_reference_mode_warns(pictures, tmp_path):
 
 
 def test_keygen_never_shows_the_key(tmp_path):
-    said = run("keygen", tmp_path / "key")
+    said = in_process("keygen", tmp_path / "key")
     assert Key.load(tmp_path / "key").secret.hex() not in said.stdout + said.stderr
 
 
 @pytest.mark.parametrize(("kind", "name"), [("protections", "cuda"), ("attacks", "pgd"), ("models", "resnet9-w16")])
 def test_lists(kind, name):
-    assert name in json.loads(run("list", kind, "--json").stdout)["names"]
-    assert name in run("list", kind).stdout.split()
+    assert name in json.loads(in_process("list", kind, "--json").stdout)["names"]
+    assert name in in_process("list", kind).stdout.split()
 
 
 def test_the_rate_is_of_what_was_done_meanwhile(monkeypatch, capsys):

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import unlearnable
-from tests.cli.test_cli import run
+from tests.conftest import in_process
 from tests.countermeasures.conftest import as_batch, build_model, textured
 from tests.test_trainer import folders as folders
 from unlearnable.attacks import EOTPGD, Attack
@@ -109,7 +109,7 @@ def trained(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("behind")
     first, behind = root / "external.safetensors", root / "behind.safetensors"
     unlearnable.train(folders[0], test=folders[1], out=first, options={"epochs": 2, "batch_size": 8})
-    said = run(
+    said = in_process(
         *("train", folders[0], "--test", folders[1], "--out", behind, "--epochs", 2, "--batch-size", 8, "--json"),
         *("--transform", "adversarial:steps=2,budget=24/255", "--external", first),
     )
@@ -211,13 +211,13 @@ def test_pruning_goes_by_transformed_pictures(trained, folders: tuple[Path, Path
 
 def test_refusals_of_the_commands(trained, folders: tuple[Path, Path], external: Path, tmp_path: Path) -> None:
     first, behind = trained
-    said = run("evaluate", first, folders[1], "--panel")
+    said = in_process("evaluate", first, folders[1], "--panel")
     assert said.returncode == 2
     assert "expected a network with noise or a transformation, found one with neither" in said.stderr
-    said = run("evaluate", behind, folders[1], "--panel", "--external", first, "--attack", "fgsm")
+    said = in_process("evaluate", behind, folders[1], "--panel", "--external", first, "--attack", "fgsm")
     assert said.returncode == 2
     assert said.stderr == "unlearnable: expected no --panel with --attack, found both: leave one out\n"
-    said = run("evaluate", first, folders[1], "--baseline", first)
+    said = in_process("evaluate", first, folders[1], "--baseline", first)
     assert said.returncode == 2
     assert said.stderr == "unlearnable: expected --panel with --baseline, found none: leave --baseline out\n"
     with pytest.raises(InputError, match="expected a network that is shown pictures as they are, found one behind"):

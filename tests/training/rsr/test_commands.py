@@ -11,7 +11,7 @@ from onnxruntime import InferenceSession
 from safetensors import safe_open
 
 import unlearnable
-from tests.cli.test_cli import run
+from tests.conftest import in_process
 from tests.test_trainer import folders as folders
 from unlearnable.budgets import Linf
 from unlearnable.compression import recipe_of
@@ -26,7 +26,7 @@ from unlearnable.training.rsr.noise import noise_off, strengths
 @pytest.fixture(scope="module")
 def noisy(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("noisy") / "noisy.safetensors"
-    said = run(
+    said = in_process(
         *("train", folders[0], "--test", folders[1], "--out", out, "--epochs", 2, "--batch-size", 8),
         *("--noise", "--lasso", 1e-3, "--json"),
     )
@@ -39,7 +39,7 @@ def test_a_noisy_network_comes_back_as_it_was(noisy: Path, folders: tuple[Path, 
     assert about.noise
     assert len(strengths(network)) == 9
     assert about.training["lasso"] == 1e-3
-    first, second = (run("evaluate", noisy, folders[1], "--attack", "pgd3", "--json") for _ in range(2))
+    first, second = (in_process("evaluate", noisy, folders[1], "--attack", "pgd3", "--json") for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout) == json.loads(second.stdout)
 
@@ -55,15 +55,15 @@ def pruned(noisy: Path, folders: tuple[Path, Path]) -> Path:
 
 def test_prune_and_export_from_the_command_line(noisy: Path, folders: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "pruned.safetensors"
-    said = run("prune", noisy, folders[0], "--test", folders[1], "--sparsity", 0.85, "--out", out)
+    said = in_process("prune", noisy, folders[0], "--test", folders[1], "--sparsity", 0.85, "--out", out)
     assert said.returncode == 0, said.stderr
     assert "Cut off 85.0 % of the weights." in said.stdout
     assert "multiply-adds left" in said.stdout
-    said = run("export", out, tmp_path / "small.safetensors", "--json")
+    said = in_process("export", out, tmp_path / "small.safetensors", "--json")
     assert said.returncode == 0, said.stderr
     report = json.loads(said.stdout)
     assert report["bytes"] == (tmp_path / "small.safetensors").stat().st_size <= report["checkpoint_bytes"] / 4
-    again = run("prune", out, folders[0], "--test", folders[1], "--sparsity", 0.9, "--out", tmp_path / "twice")
+    again = in_process("prune", out, folders[0], "--test", folders[1], "--sparsity", 0.9, "--out", tmp_path / "twice")
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr == (
         "unlearnable: expected a network that is not pruned, found one that is: prune the dense network it came from\n"
