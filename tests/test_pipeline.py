@@ -1,15 +1,18 @@
 """Protect, verify, unlock and preview, end to end, and all that can go wrong on the way."""
 
 import io
+import math
 import os
 import random
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import tarfile
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -629,10 +632,17 @@ def test_unlock_tells_what_was_changed_in_an_array(tmp_path, key, rng):
     [
         ("cuda", {}, None),
         ("cuda", {}, b"x"),
+        ("cuda", {}, -1.0),
         ("patches", {}, b"x"),
+        ("patches", {}, zlib.compress(b"x")),
+        ("patches", {}, zlib.compress(bytes(1 << 20))),
+        ("patches", {}, zlib.compress(bytes(90))[:-4]),
+        ("patches", {}, 256.0),
         ("stack", {"layers": "cuda,patches"}, None),
         ("stack", {"layers": "cuda,patches"}, b"f"),
-        ("stack", {"layers": "cuda,patches"}, b"nnn"),
+        ("stack", {"layers": "tone,patches"}, b"nnn"),
+        ("stack", {"layers": "tone,patches"}, b"nx"),
+        ("stack", {"layers": "tone,patches"}, b"nf" + struct.pack("<d", math.nan)),
         ("stack", {"layers": "cuda,patches"}, b"nb\x04\x00\x00\x00x"),
     ],
 )
@@ -653,6 +663,14 @@ def test_a_damaged_trace_costs_its_picture_alone(kind, method, options, trace, p
     if kind == "array":
         left = [n for n in range(10) if np.array_equal(np.load(back)["images"][n], np.load(out)["images"][n])]
         assert left == [0]
+
+
+def test_a_manifest_with_damaged_parameters_is_one_line(pictures, tmp_path, key):
+    protect(pictures, tmp_path / "out", key)
+    with Manifest.open(tmp_path / "out.manifest") as book:
+        book._database.execute("UPDATE about SET value = '{bad' WHERE name = 'parameters'")
+    with pytest.raises(InputError, match=r"manifest as it was written, found parameters '\{bad': restore a copy"):
+        unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
 
 
 def test_what_another_version_drew_is_said_to_be_of_that_version(pictures, tmp_path, key, monkeypatch):

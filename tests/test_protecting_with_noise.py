@@ -280,7 +280,10 @@ def test_noise_that_does_not_fit_is_refused(album, tmp_path, key):
     other = {"noise": report.noise}
     with pytest.raises(InputError, match="expected noise of REM of radius 8, found SEM of radius 8"):
         protect(album, tmp_path / "x", key, method="rem", **other)
-    with pytest.raises(InputError, match="expected noise of SEM of radius 4, found SEM of radius 8"):
+    with pytest.raises(
+        InputError,
+        match=r"noise of SEM of radius 4, found SEM of radius 8 in .*: write sem:radius=8 in",
+    ):
         protect(album, tmp_path / "x", key, options=TINY | {"radius": 4}, **other)
     with pytest.raises(InputError, match="expected noise of SEM of radius 8 and masking 1, found SEM of radius 8 in"):
         protect(album, tmp_path / "x", key, options=TINY | {"masking": 1}, **other)

@@ -95,17 +95,31 @@ def test_a_budget_that_cannot_be_met_says_what_could():
 
 
 @pytest.mark.parametrize(
-    ("others", "remedy"), [(math.inf, "ask for less$"), (50, r"ask for less \(50.0 at best without cuda\)$")]
+    ("name", "perfect", "others", "bound", "remedy"),
+    [
+        ("min_psnr", math.inf, math.inf, 60, "ask for less$"),
+        ("min_psnr", math.inf, 50, 60, r"ask for less \(50.0 at best without cuda\)$"),
+        ("min_ssim", 1, 1, 0.9999, "ask for less$"),
+        ("max_ciede2000", 0, 0.05, 0.01, r"ask for less \(0.05 at best without cuda\)$"),
+    ],
 )
-def test_a_layer_is_not_left_out_where_nothing_would_change_without_it(others, remedy):
-    psnr = {"tone": math.inf, "cuda": others}  # of what is left without it; black pictures stay black
+def test_a_layer_is_not_left_out_where_nothing_would_change_without_it(name, perfect, others, bound, remedy):
+    without = {"tone": perfect, "cuda": others}  # of what is left; black pictures stay black
+    worst = {"min_psnr": 40, "min_ssim": 0.4, "max_ciede2000": 4}[name]
 
     def measure(stack):
         names = {name for name, _ in stack.protections()}
-        return {"min_psnr": next((psnr[name] for name in psnr if name not in names), 40)}
+        return {name: next((without[layer] for layer in without if layer not in names), worst)}
 
-    with pytest.raises(InputError, match=f"PSNR in dB of 60, found 40.0 at best: .*{remedy}"):
-        strongest(Stack(layers="cuda,tone"), {"min_psnr": 60}, measure)
+    with pytest.raises(InputError, match=f" of {bound:g}, found {LIMITS[name].written(worst)} at best: .*{remedy}"):
+        strongest(Stack(layers="cuda,tone"), {name: bound}, measure)
+
+
+def test_pictures_that_stay_as_they_are_count_in_no_median_of_psnr():
+    values = [math.inf] * 5 + [10.0, 11.0, 12.0]
+    assert promised(values, 8, LIMITS["min_psnr"]) == 11
+    assert promised(values, 800, LIMITS["min_psnr"]) == median_at_least(values[5:], 300)
+    assert promised(values[:5], 5, LIMITS["min_psnr"]) == math.inf
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 11, 13, 40, 256])

@@ -283,11 +283,10 @@ def _fitting(noise: Noise, method: AdditiveNoise, names: Sequence[str]) -> Noise
         )
     )
     if wanted != found:
-        raise expected(
-            f"noise of {wanted}",
-            f"{found} in {noise.path}",
-            "name its method, radius and masking: --radius, or sem:radius=8 in --layers",
-        )
+        masking = f":masking={noise.masking:g}" if noise.masking else ""
+        layer = f"{noise.method.lower()}:radius={noise.radius}{masking}"
+        remedy = f"write {layer} in --layers, or name the method and its --radius"
+        raise expected(f"noise of {wanted}", f"{found} in {noise.path}", remedy)
     if more := [name for name in names if name not in noise.class_names]:
         wanted = f"pictures of the {len(noise.class_names)} classes that {noise.path} was made for"
         raise expected(wanted, f"others too ({more[0]!r})", "protect those into a destination of their own")

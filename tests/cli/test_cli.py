@@ -156,6 +156,14 @@ def test_failures_are_told_and_do_not_spoil_the_json(pictures, tmp_path, keyfile
     assert run("protect", pictures, tmp_path / "x", "--key", keyfile, "--strict", "--workers", 0).returncode == 2
 
 
+def test_a_protection_that_changes_next_to_nothing_warns(pictures, tmp_path, keyfile):
+    asked = ("protect", pictures, tmp_path / "out", "--key", keyfile, "--method", "stack", "--format", "png")
+    said = in_process(*asked, "--layers", "autoregressive:radius=6:size=512", "--workers", 0)
+    assert said.returncode == 0
+    assert "warning: pictures change by less than a grey level (median PSNR " in said.stderr
+    assert "which protects nothing" in said.stderr
+
+
 BAD = {
     "no key": (["protect", "{pictures}", "{out}"], "either --key or --reference-seed"),
     "two keys": (["protect", "{pictures}", "{out}", "--key", "k", "--reference-seed", "0"], "found both"),

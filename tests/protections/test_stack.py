@@ -71,8 +71,8 @@ def test_classes_that_a_key_cannot_tell_apart(name, names, key):
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 150)])
 def test_pictures_of_any_size_and_channels(size, channels, dtype, key, rng):
     images = rng.integers(0, np.iinfo(dtype).max + 1, (3, *size, channels), dtype)
-    each = ("cuda", "tone:strength=1:grid=8", "patches", "autoregressive", "veil")
-    for layers in (*each, "cuda,tone,patches,autoregressive,veil"):
+    each = ("cuda", "echo", "tone:strength=1:grid=8", "patches", "autoregressive", "veil")
+    for layers in (*each, "cuda,echo,tone,patches,autoregressive,veil"):
         stacked = Stack(layers=layers).fit(Names, key)
         out, traces = stacked.apply_traced(images, np.arange(3), IDS)
         back = stacked.restore(out, np.arange(3), IDS, traces)
@@ -195,9 +195,16 @@ def test_of_several_layers_of_noise_the_least_share_is_told(images, key):
 
 
 @pytest.mark.parametrize(
-    "layers", ["cuda,tone:strength=0.4,patches:radius=5", "patches:radius=4,cuda,tone:strength=0.5"]
+    "layers",
+    [
+        "cuda:blur=0.2,tone:strength=0.5,patches:radius=5",
+        "cuda,tone:strength=0.4,patches:radius=5",
+        "cuda,tone:strength=0.5,patches:radius=6",
+        "cuda,tone:strength=0.5",
+        "patches:radius=5,cuda,tone:strength=0.5",
+    ],
 )
-def test_every_layer_counts_for_the_digests(layers, key):
+def test_every_layer_and_their_order_count_for_the_digests(layers, key):
     before = Stack(layers="cuda,tone:strength=0.5,patches:radius=5").fit(Names, key).digests()
     after = Stack(layers=layers).fit(Names, key).digests()
     assert before.keys() == after.keys()

@@ -37,6 +37,7 @@ from unlearnable.cli.common import (
 )
 
 _AS_GOOD_AS_ALL: Final = 0.95  # share of noise that a lossy format may leave without a word
+_HARDLY_CHANGED: Final = 50  # dB: four fifths of a grey level, where one is the least that any layer is meant to add
 
 
 def protect(
@@ -142,6 +143,12 @@ def protect(
                 " made from the pictures, it can be another",
                 err=True,
             )
+    if report.psnr is not None and report.psnr > _HARDLY_CHANGED:
+        typer.echo(
+            f"warning: pictures change by less than a grey level (median PSNR {report.psnr:.1f} dB), which protects"
+            " nothing: raise the strength, or choose a --size that is no more than theirs",
+            err=True,
+        )
     if report.lossy and report.noise_kept is not None and report.noise_kept < _AS_GOOD_AS_ALL:
         same_noise = "" if report.noise is None else f" --noise {report.noise}"
         typer.echo(

@@ -167,8 +167,12 @@ class Manifest:
         return about
 
     def about(self, name: str) -> Any:
-        """Return one thing that was recorded when the manifest was made."""
-        return json.loads(self._about()[name])
+        """Return one thing that was recorded when the manifest was made. Raises InputError where it cannot be read."""
+        text = self._about()[name]
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise expected("the manifest as it was written", f"{name} {text!r}", "restore a copy of it") from None
 
     def __enter__(self) -> Self:
         return self

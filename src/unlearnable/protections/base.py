@@ -36,7 +36,10 @@ class TraceError(InputError):
     """A picture's trace is none that its protection has written."""
 
     def __init__(self) -> None:
-        super().__init__("expected the manifest as it was written, found the trace of a picture damaged: copy it anew")
+        super().__init__(
+            "expected the manifest as it was written, found the trace of a picture damaged: restore a copy of the"
+            " manifest, and unlock to another place"
+        )
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
         return type(self), ()  # workers send it to their parent

@@ -371,7 +371,7 @@ class ClasswiseConvolution(Perturbation):
 
         check_images(images, labels, len(self.class_names))
         bank, scale = self.setting(*images.shape[1:3])
-        if not all(isinstance(trace, float) and math.isfinite(trace) for trace in traces):
+        if not all(isinstance(trace, float) and 0 <= trace < math.inf for trace in traces):
             raise TraceError
         return deconvolve(images, labels, traces.astype(float), bank, scale, reflect=self.style == "keyed", noise=noise)
 

@@ -71,9 +71,9 @@ def default_distance(classes: int) -> float:
     """Return the distance that displacements keep from each other, in parts of the shorter side; the more, the less.
 
     >>> [round(default_distance(classes), 4) for classes in (10, 100, 1000)]
-    [0.055, 0.0174, 0.0055]
+    [0.055, 0.0155, 0.0044]
     """
-    return float(0.055 * max(classes / 10, 1) ** -0.5)
+    return float(0.055 * max(classes / 10, 1) ** -0.55)
 
 
 @protections.register("echo")

@@ -359,12 +359,11 @@ def _removed(protected: Images, pattern: Pattern, record: Trace) -> tuple[Images
     """Take noise off; and tell whether what :func:`_added` has written down is of such a picture, and all is exact."""
     full = int(np.iinfo(protected.dtype).max)
     if isinstance(record, float):
+        if not abs(record) <= full:  # what a sample changes by for each grey level of noise, at most; nor is it NaN
+            raise TraceError
         levels = pattern.astype(np.int32) * (full // 255)
         return np.rint(protected - record * levels).clip(0, full).astype(protected.dtype), False
-    try:
-        distance = np.frombuffer(zlib.decompress(record) if record else b"", "<u2").astype(np.uint16)
-    except (zlib.error, ValueError):  # the latter for an odd number of bytes
-        raise TraceError from None
+    distance = _distances(record or b"", protected.size)
     out = np.empty(protected.shape, protected.dtype)
     noise = np.ascontiguousarray(np.broadcast_to(pattern, protected.shape))
     flat = np.ascontiguousarray(protected).reshape(-1), noise.reshape(-1), full // 255, full
@@ -373,6 +372,18 @@ def _removed(protected: Images, pattern: Pattern, record: Trace) -> tuple[Images
     if not exact:
         remove(*flat, distance[:0], out.reshape(-1))
     return out, exact
+
+
+def _distances(record: bytes, most: int) -> NDArray[np.uint16]:
+    """Read the distances that :func:`_added` has written down, of so many samples at most."""
+    unpacking = zlib.decompressobj()
+    try:
+        data = unpacking.decompress(record, 2 * most + 1)
+    except zlib.error:
+        raise TraceError from None
+    if len(data) > 2 * most or len(data) % 2 or unpacking.eof != bool(record):
+        raise TraceError
+    return np.frombuffer(data, "<u2").astype(np.uint16)
 
 
 def _remove(

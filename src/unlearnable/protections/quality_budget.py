@@ -24,11 +24,13 @@ _CERTAINTY: Final = 1.645  # standard deviations: one in twenty samples, of five
 class Limit:
     """What an entry of a budget is a limit of.
 
-    name: for people. decimals: that they read. better: 1 where more of it is better, -1 where less is.
+    name: for people. decimals: that they read. perfect: the value of a picture that did not change.
+    better: 1 where more of it is better, -1 where less is.
     """
 
     name: str
     decimals: int
+    perfect: float
     better: Literal[1, -1] = 1
 
     def allows(self, value: float, bound: float) -> bool:
@@ -47,9 +49,9 @@ class Limit:
 
 LIMITS: Final[Mapping[str, Limit]] = MappingProxyType(
     {
-        "min_ssim": Limit("SSIM", 3),
-        "min_psnr": Limit("PSNR in dB", 1),
-        "max_ciede2000": Limit("CIEDE2000", 2, better=-1),
+        "min_ssim": Limit("SSIM", 3, perfect=1),
+        "min_psnr": Limit("PSNR in dB", 1, perfect=math.inf),
+        "max_ciede2000": Limit("CIEDE2000", 2, perfect=0, better=-1),
     }
 )
 """By the option of :class:`unlearnable.protections.stack.Stack`; all are limits of medians."""
@@ -93,7 +95,7 @@ def _out_of_reach(
     limit, remedy = LIMITS[missed], "ask for less"
     names = [name for name, _ in weakest.protections()]
     reached = {name: measure(weakest.without(name))[missed] for name in names} if len(names) > 1 else {}
-    reached = {name: value for name, value in reached.items() if math.isfinite(value)}  # else what is left does nothing
+    reached = {name: value for name, value in reached.items() if value != limit.perfect}  # else the rest does nothing
     if reached:
         name = max(reached, key=lambda name: (limit.better * reached[name], name))
         value = limit.written(reached[name])
@@ -123,7 +125,12 @@ def median_at_least(values: Sequence[float], total: int) -> float:
 def promised(values: Sequence[float], total: int, limit: Limit) -> float:
     """Return what the median of ``total`` values is no worse than, as :func:`median_at_least`.
 
-    >>> promised([3.0, 1.0, 2.0], 1000, LIMITS["max_ciede2000"])
-    3.0
+    The PSNR of pictures that did not change is infinite; as in the median that is reported, they do not count there.
+
+    >>> promised([3.0, 1.0, 2.0], 1000, LIMITS["max_ciede2000"]), promised([9.0, math.inf], 2, LIMITS["min_psnr"])
+    (3.0, 9.0)
     """
-    return limit.better * median_at_least([limit.better * value for value in values], total)
+    finite = [limit.better * value for value in values if math.isfinite(value)]
+    if not finite:
+        return limit.perfect
+    return limit.better * median_at_least(finite, round(total * len(finite) / len(values)))

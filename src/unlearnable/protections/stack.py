@@ -85,7 +85,8 @@ def parse(text: str) -> list[tuple[str, dict[str, Any]]]:
     for layer in text.split(","):
         name, *words = layer.strip().split(":")
         if name not in LAYERS:
-            raise expected(f"layers among {', '.join(LAYERS)}", repr(name), "write for example cuda,tone:strength=0.5")
+            remedy = "decimals take a point" if name.isdecimal() else "write for example cuda,tone:strength=0.5"
+            raise expected(f"layers among {', '.join(LAYERS)}", repr(name), remedy)
         if name in found:
             raise expected("each layer once", f"{name!r} twice", "leave one out")
         options = [_option(name, word) for word in words]
@@ -150,11 +151,11 @@ class Stack(Protection):
         if self.preset not in (None, *PRESETS):
             raise expected(f"a preset among {', '.join(PRESETS)}", repr(self.preset), "or name layers")
         if self.min_ssim is not None and not 0 < self.min_ssim < 1:
-            raise expected("a median SSIM above 0 and below 1", str(self.min_ssim), "0.85 is a slight change")
+            raise expected("a median SSIM above 0 and below 1", str(self.min_ssim), "write for example 0.85")
         if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
-            raise expected("a finite median PSNR above 0 dB", str(self.min_psnr), "20 is a slight change")
+            raise expected("a finite median PSNR above 0 dB", str(self.min_psnr), "write for example 20")
         if self.max_ciede2000 is not None and not 0 < self.max_ciede2000 < math.inf:
-            raise expected("a finite median CIEDE2000 above 0", str(self.max_ciede2000), "10 is a slight change")
+            raise expected("a finite median CIEDE2000 above 0", str(self.max_ciede2000), "write for example 10")
         self.protections()
 
     def protections(self) -> list[tuple[str, Layer]]:
@@ -407,8 +408,10 @@ def _unpacked(packed: Trace, count: int) -> list[float | bytes | None]:
                 (length,) = struct.unpack_from("<I", packed, at)
                 traces.append(packed[at + 4 : at + 4 + length])
                 at += 4 + length
-            else:
+            elif kind == b"n":
                 traces.append(None)
+            else:
+                raise TraceError
     except struct.error:
         raise TraceError from None
     if at != len(packed) or len(traces) != count:
