@@ -62,8 +62,15 @@ def draw_apart(
     return [found[label] for label in range(len(class_names))]
 
 
-def draw_as_apart_as_possible(draw: Callable[[float], list[Drawn] | None], least: float) -> list[Drawn]:
-    """Draw at a distance; for the few keys that leave no room for so much at 5 % less, or 5 % less than that ..."""
-    while (found := draw(least)) is None:
+def draw_as_apart_as_possible(
+    class_names: Sequence[str],
+    key: Key,
+    purpose: Purpose,
+    draw: Callable[[Stream], tuple[Drawn, Features]],
+    distances: Callable[[Features, Features], Features],
+    least: float,
+) -> list[Drawn]:
+    """As :func:`draw_apart`; for the few keys that leave no room for so much, at 5 % less, or 5 % less than that ..."""
+    while (found := draw_apart(class_names, key, purpose, draw, distances, least)) is None:
         least *= 0.95
     return found

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from unlearnable.compiled import compiled
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
-from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
+from unlearnable.protections.apart import Purpose, draw_as_apart_as_possible
 from unlearnable.protections.base import Classed, Layer, protections
 from unlearnable.protections.noise import Noise, Pattern
 from unlearnable.protections.tensors import reading_tensors, write_tensors
@@ -108,9 +108,8 @@ class Autoregressive(Layer):
             weights = draw_weights(stream)
             return weights, weights
 
-        found = draw_as_apart_as_possible(
-            lambda least: draw_apart(names, key, purpose, drawn, distances_to, least), default_distance(len(names))
-        )
+        distance = default_distance(len(names))
+        found = draw_as_apart_as_possible(names, key, purpose, drawn, distances_to, distance)
         weights = np.stack(found)
         loudness = [
             np.sqrt((draw_field(key.stream("autoregressive-loudness"), w, 128) ** 2).mean((0, 1))) for w in found

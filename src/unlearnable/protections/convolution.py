@@ -184,14 +184,11 @@ def draw_bank(
         weights = taps.reshape(kernel_size, kernel_size) / unit
         return weights.astype(np.float32), weights
 
-    def apart(least: float) -> list[NDArray[np.float32]] | None:
-        return draw_apart(class_names, key, purpose, drawn, distances_to, least)
-
+    how = class_names, key, purpose, drawn, distances_to
     if min_distance is None:
-        least = default_distance(kernel_size, blur, len(class_names))
-        filters = draw_as_apart_as_possible(apart, least)
+        filters = draw_as_apart_as_possible(*how, default_distance(kernel_size, blur, len(class_names)))
         return Bank(np.stack(filters), unit)
-    found = apart(min_distance)
+    found = draw_apart(*how, min_distance)
     if found is None:
         raise expected(
             f"filters at least {min_distance:.3g} apart",

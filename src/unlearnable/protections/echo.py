@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
 from unlearnable.pictures.borders import mirrored
-from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
+from unlearnable.protections.apart import Purpose, draw_as_apart_as_possible
 from unlearnable.protections.base import (
     ROUNDING,
     Classed,
@@ -95,15 +95,14 @@ class Echo(Layer):
     def fit(self, dataset: Classed, key: Key) -> "ClasswiseEcho":
         """Draw the displacements of the data set's classes."""
         names = tuple(dataset.class_names)
+        purpose = Purpose("echo-order", "echo-way", {})
 
         def drawn(stream: Stream) -> tuple[Displacements, NDArray[np.float64]]:
             displacement = draw_displacement(stream)
             return displacement, displacement.astype(np.float64)
 
-        displacements = draw_as_apart_as_possible(
-            lambda least: draw_apart(names, key, Purpose("echo-order", "echo-way", {}), drawn, distances_to, least),
-            default_distance(len(names)),
-        )
+        distance = default_distance(len(names))
+        displacements = draw_as_apart_as_possible(names, key, purpose, drawn, distances_to, distance)
         return ClasswiseEcho(names, np.stack(displacements), max(1, round(self.strength * _WHOLE)))
 
     def parameters(self) -> dict[str, int | float | str | None]:

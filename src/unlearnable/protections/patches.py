@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
-from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
+from unlearnable.protections.apart import Purpose, draw_as_apart_as_possible
 from unlearnable.protections.base import Classed, Layer, protections
 from unlearnable.protections.noise import Noise
 
@@ -73,9 +73,8 @@ class Patches(Layer):
             signs = draw_signs(stream, self.grid)
             return signs, signs.astype(np.float64)
 
-        found = draw_as_apart_as_possible(
-            lambda least: draw_apart(names, key, purpose, drawn, distances_to, least), default_distance(len(names))
-        )
+        distance = default_distance(len(names))
+        found = draw_as_apart_as_possible(names, key, purpose, drawn, distances_to, distance)
         side = 32 // self.grid
         patterns = np.stack(found).repeat(side, 1).repeat(side, 2) * np.int8(int(self.radius))
         return Noise(names, (), patterns[:0], patterns, radius=int(self.radius), method="Patches")

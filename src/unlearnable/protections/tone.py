@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Parameter, Stream
-from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
+from unlearnable.protections.apart import Purpose, draw_as_apart_as_possible
 from unlearnable.protections.base import (
     ROUNDING,
     Classed,
@@ -165,10 +165,8 @@ class Tone(Layer):
             look = draw_look(stream, self)
             return look, response(look)
 
-        looks = draw_as_apart_as_possible(
-            lambda least: draw_apart(names, key, purpose, drawn, distances_to, least),
-            default_distance(self, len(names)),
-        )
+        distance = default_distance(self, len(names))
+        looks = draw_as_apart_as_possible(names, key, purpose, drawn, distances_to, distance)
         return ClasswiseTone(names, looks)
 
     def parameters(self) -> dict[str, int | float | str | None]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from unlearnable.errors import expected
 from unlearnable.keys import Key, Stream
-from unlearnable.protections.apart import Purpose, draw_apart, draw_as_apart_as_possible
+from unlearnable.protections.apart import Purpose, draw_as_apart_as_possible
 from unlearnable.protections.base import (
     ROUNDING,
     Classed,
@@ -110,10 +110,8 @@ class Veil(Layer):
             points = draw_points(stream, self.grid)
             return points, brightness(points)
 
-        found = draw_as_apart_as_possible(
-            lambda least: draw_apart(names, key, purpose, drawn, distances_to, least),
-            default_distance(self.grid, len(names)),
-        )
+        distance = default_distance(self.grid, len(names))
+        found = draw_as_apart_as_possible(names, key, purpose, drawn, distances_to, distance)
         return ClasswiseVeil(names, np.stack(found) * int(self.radius) // 10)
 
     def parameters(self) -> dict[str, int | float | str | None]:
