@@ -671,6 +671,8 @@ def test_a_manifest_with_damaged_parameters_is_one_line(pictures, tmp_path, key)
         book._database.execute("UPDATE about SET value = '{bad' WHERE name = 'parameters'")
     with pytest.raises(InputError, match=r"manifest as it was written, found parameters '\{bad': restore a copy"):
         unlearnable.unlock(tmp_path / "out", tmp_path / "back", key=key, workers=0)
+    with pytest.raises(InputError, match=r"records \(parameters: \{bad\), found parameters: "):
+        protect(pictures, tmp_path / "out", key)
 
 
 def test_what_another_version_drew_is_said_to_be_of_that_version(pictures, tmp_path, key, monkeypatch):

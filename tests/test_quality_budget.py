@@ -276,6 +276,8 @@ def test_a_run_goes_on_with_the_strengths_that_it_has(pictures, tmp_path, key, r
     assert {name: after[name] for name in before} == before
     with pytest.raises(InputError, match=r"min_ssim: 0.95\), found min_ssim: 0.8"):
         unlearnable.protect(pictures, tmp_path / "out", key=key, options={"min_ssim": 0.8}, **BUDGETED)
+    with pytest.raises(InputError, match=r"min_ssim: 0.95\), found min_ssim: null"):
+        unlearnable.protect(pictures, tmp_path / "out", key=key, **BUDGETED)
     with pytest.raises(InputError, match="the options of the run"):
         unlearnable.protect(pictures, tmp_path / "out", key=key, options={}, **BUDGETED)
     with Manifest.open(tmp_path / "out.manifest") as book:

@@ -137,7 +137,8 @@ class Manifest:
         for name, value in wanted.items():
             if found.get(name) != value:
                 manifest.close()
-                was, now = _difference(name, found.get(name), value)
+                asked = "asked" if name == "parameters" and "asked" in found else name  # before a budget was met
+                was, now = _difference(name, found.get(asked), value)
                 remedy = "use the same options, or another destination and manifest"
                 raise expected(f"the options of the run that {path} records ({was})", now, remedy)
         return manifest
@@ -391,7 +392,10 @@ class Manifest:
 
 def _difference(name: str, was: str | None, now: str) -> tuple[str, str]:
     """Word how an option was and is; of several that are recorded as one, the first that differs."""
-    before, after = json.loads(was or "null"), json.loads(now)
+    try:
+        before, after = json.loads(was or "null"), json.loads(now)
+    except ValueError:  # it is damaged
+        before = after = None
     if isinstance(before, dict) and isinstance(after, dict):
         name = next(one for one in sorted(before | after) if before.get(one) != after.get(one))
         was, now = json.dumps(before.get(name)), json.dumps(after.get(name))
