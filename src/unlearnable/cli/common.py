@@ -58,9 +58,9 @@ Preset = Annotated[
         metavar="P",
         help="Noise: fast (default), paper or strong. stack: light, balanced (default), strong or strongest, with a"
         " median SSIM of 0.94, 0.92, 0.86 and 0.85 on CIFAR-10. Where clean pictures teach a network 72.6 % of 10"
-        " classes, 10,000 of theirs taught at most 55.6, 50.3 and 47.3 % (adversarial training of normalised light) and"
-        " 34.1 % (of grey pictures); 50,000 of strong 57.1 % (patterns, light and colours taken off), of strongest"
-        " 40.5 %. A network makes noise for strongest, half an hour for 50,000 pictures. See docs/stack.md.",
+        " classes, 10,000 of theirs taught at most 55.6, 50.3, 47.3 and 35.7 % (adversarial training of normalised"
+        " light); 50,000 of strong 57.1 % (patterns, light and colours taken off), of strongest 40.5 %. A network makes"
+        " noise for strongest, half an hour for 50,000 pictures. See docs/stack.md.",
     ),
 ]
 Layers = Annotated[
