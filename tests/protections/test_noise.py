@@ -2,6 +2,7 @@
 
 import pickle
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -129,6 +130,30 @@ def test_grey_that_was_stored_as_colour_comes_off_exactly(made, rng):
     out, traces = made.apply_traced(images, np.array([0, 1]), IDS[:2])
     back = made.restore(out.repeat(3, axis=3), np.array([0, 1]), IDS[:2], traces)
     assert np.array_equal(back, images.repeat(3, axis=3))
+
+
+def test_colours_that_noise_made_black_come_back_exactly():
+    patterns = np.tile(np.array([-4, -6, -5], np.int8), (1, 8, 8, 1))
+    noise = Noise(("ant",), ("a",), patterns, patterns, radius=8, method="SEM")
+    images = np.tile(np.array([3, 2, 0], np.uint8), (1, 8, 8, 1))
+    black, traces = noise.apply_traced(images, np.array([0]), ["a"])
+    assert not black.any()  # as a grey picture is stored
+    assert np.array_equal(noise.restore(black, np.array([0]), ["a"], traces), images)
+
+
+def test_a_trace_of_more_than_the_picture_is_of_another_one():
+    patterns = np.full((1, 8, 8, 3), -4, np.int8)
+    noise = Noise(("ant",), ("a",), patterns, patterns, radius=8, method="SEM")
+    black = np.zeros((1, 8, 8, 3), np.uint8)
+    _, unknown = noise.apply_traced(np.full_like(black, 9), np.array([0]), ["a"])  # nothing was cut off
+    wanted = noise.restore(black, np.array([0]), ["a"], unknown)
+    traces = np.array([zlib.compress(bytes(1 << 24))], object)
+    tracemalloc.start()
+    found = noise.restore(black, np.array([0]), ["a"], traces)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(found, wanted)
+    assert most < 1 << 22  # all of it is 16 MiB
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -375,13 +375,15 @@ def _removed(protected: Images, pattern: Pattern, record: Trace) -> tuple[Images
 
 
 def _distances(record: bytes, most: int) -> NDArray[np.uint16]:
-    """Read the distances that :func:`_added` has written down, of so many samples at most."""
+    """Read the distances that :func:`_added` has written down; if there are more than ``most``, one more of them."""
+    if not record:
+        return np.empty(0, np.uint16)
     unpacking = zlib.decompressobj()
     try:
-        data = unpacking.decompress(record, 2 * most + 1)
+        data = unpacking.decompress(record, 2 * (most + 1))
     except zlib.error:
         raise TraceError from None
-    if len(data) > 2 * most or len(data) % 2 or unpacking.eof != bool(record):
+    if len(data) % 2 or not (unpacking.eof or len(data) > 2 * most):
         raise TraceError
     return np.frombuffer(data, "<u2").astype(np.uint16)
 
